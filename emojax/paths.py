@@ -1,0 +1,48 @@
+"""Parameter paths: a parameter is `stage2/block1/dwconv/kernel`; masks and values are chosen by regex over paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from emojax.errors import ConfigError
+from emojax.types import Tree
+
+
+def name(path: tuple[Any, ...]) -> str:
+    """`a/b/0` for a JAX key path."""
+    return "/".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
+
+
+def flatten(tree: Tree) -> dict[str, Any]:
+    """{path: leaf} in the tree's order."""
+    return {name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def map_with_path(function: Callable[[str, Any], Any], tree: Tree) -> Tree:
+    """`function(path, leaf)` on every leaf."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: function(name(path), leaf), tree)
+
+
+def compile_pattern(pattern: str, *, knob: str) -> re.Pattern[str]:
+    """Compiles a regex given in `config.<knob>`; a broken one raises `ConfigError`."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"config.{knob}: {pattern!r} is not a regular expression: {error}") from error
+
+
+def mask(tree: Tree, pattern: str, *, knob: str) -> Tree:
+    """Tree of bools: True where `pattern` is found in the path. The empty pattern matches nothing."""
+    regex = compile_pattern(pattern, knob=knob)
+    return map_with_path(lambda path, _: bool(pattern) and regex.search(path) is not None, tree)
+
+
+def require_match(tree: Tree, pattern: str, *, knob: str) -> None:
+    """Raises `ConfigError` when a pattern that is set matches no path: a typo would otherwise freeze nothing."""
+    if pattern and not any(jax.tree.leaves(mask(tree, pattern, knob=knob))):
+        tops = sorted({path.split("/")[0] for path in flatten(tree)})
+        raise ConfigError(f"config.{knob}: {pattern!r} matches no parameter; top-level names are {', '.join(tops)}")

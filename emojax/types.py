@@ -1,0 +1,173 @@
+"""The nouns that flow through emojax, and their invariants.
+
+Axes: B batch, H height, W width, C channels, K classes, D features, N examples of a split.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from emojax.errors import DataError
+
+Tree = Any
+"""A pytree of arrays: nested dicts with string keys, or an optimizer state."""
+
+
+def _pytree(*, meta: tuple[str, ...] = ()) -> Callable[[type], type]:
+    """Class decorator: registers a dataclass as a JAX pytree; `meta` fields are static."""
+
+    def register(cls: type) -> type:
+        names = [f.name for f in dataclasses.fields(cls) if f.name not in meta]
+        jax.tree_util.register_dataclass(cls, data_fields=names, meta_fields=list(meta))
+        return cls
+
+    return register
+
+
+@_pytree()
+@dataclasses.dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step reads.
+
+    Attributes:
+      image: uint8 [B, H, W, 3], sRGB.
+      label: float32 [B, K]; every row is a distribution over the classes (one-hot, smoothed, mixed or votes).
+      weight: float32 [B], >= 0; padding and unreadable images have weight 0 and change nothing.
+      index: int32 [B]; position of the (first) record in its split, -1 for padding.
+    """
+
+    image: Any
+    label: Any
+    weight: Any
+    index: Any
+
+
+@_pytree()
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """What a model returns: logits float32 [B, K], pooled features [B, D], and extra heads or taps."""
+
+    logits: Any
+    features: Any
+    aux: tuple[Any, ...] = ()
+
+
+@_pytree()
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainState:
+    """Everything that changes while training, arrays only.
+
+    Attributes:
+      step: int32 scalar; number of optimizer updates done.
+      params: tree of float32 arrays.
+      model_state: tree of float32 arrays that are not trained (BatchNorm statistics); {} when there are none.
+      opt_state: state of the optax chain.
+      average: {"params": ..., "model_state": ...} of the running average, or {} when averaging is off.
+    """
+
+    step: Any
+    params: Tree
+    model_state: Tree
+    opt_state: Tree
+    average: Tree
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Predictions:
+    """Probabilities for the examples of one split, on the host; every metric and figure is a function of this.
+
+    Attributes:
+      probs: float32 [N, K], rows sum to 1.
+      label: float32 [N, K], rows sum to 1.
+      weight: float32 [N]; 0 where the image could not be read.
+      id: [N] record names, unique within a split.
+      slices: name -> [N] strings; columns by which the report also splits its numbers.
+    """
+
+    probs: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+    id: np.ndarray
+    slices: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, k = self.probs.shape
+        if self.label.shape != (n, k) or self.weight.shape != (n,) or len(self.id) != n:
+            raise DataError(
+                f"predictions disagree in shape: probs {self.probs.shape}, label {self.label.shape}, "
+                f"weight {self.weight.shape}, id ({len(self.id)},)"
+            )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Split:
+    """One split of a data set, addressed by position.
+
+    Attributes:
+      name: "train", "val" or "test".
+      images: sequence; `images[i]` returns encoded image bytes, or uint8 [H, W] or [H, W, 3]. Must pickle (it is sent
+        to loader processes), so it holds paths or buffers and no open files.
+      label: float32 [N, K], rows sum to 1.
+      weight: float32 [N], >= 0.
+      id: [N] unique record names: the path inside the data set, or file and row.
+      slices: name -> [N] strings, see `Predictions`.
+    """
+
+    name: str
+    images: Any
+    label: np.ndarray
+    weight: np.ndarray
+    id: np.ndarray
+    slices: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, positions: np.ndarray, *, name: str | None = None) -> Split:
+        """The records at `positions` (int [M]), in that order."""
+        return Split(
+            name=name or self.name,
+            images=Picked(self.images, np.asarray(positions, np.int64)),
+            label=self.label[positions],
+            weight=self.weight[positions],
+            id=self.id[positions],
+            slices={key: column[positions] for key, column in self.slices.items()},
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picked:
+    """A view of a sequence: `Picked(images, positions)[i] == images[positions[i]]`."""
+
+    images: Any
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.images[int(self.positions[i])]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set that was opened, split and checked.
+
+    Attributes:
+      name: short name for reports.
+      class_names: K names; position = class id, everywhere.
+      splits: "train", "val" and, where it exists, "test".
+      skipped: (record id, reason) of every image that could not be read and was left out.
+      notes: lines for the log and the report (how the splits were made, attribution).
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Split]
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
