@@ -28,3 +28,9 @@ class WorkdirError(EmojaxError):
     """The work directory cannot be used: missing parent, other config, or another run holds it."""
 
     exit_code = 4
+
+
+class TrainingError(EmojaxError):
+    """Training cannot go on: the loss is no longer a number."""
+
+    exit_code = 5

@@ -1,0 +1,75 @@
+"""Trains from a recipe: `python -m emojax.main --config=configs/emoji.py --workdir=runs/emoji`.
+
+Any knob of `emojax/config.py` can be set on the command line: `--config.optim.learning_rate=3e-4`,
+`--config.data.path=FOLDER`, `--config.stages[0].epochs=5`. The same command again resumes the run exactly where it
+stopped, or says that it is finished.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from emojax import config as config_lib
+from emojax.errors import ConfigError, EmojaxError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe: a Python file with get_config(). It is executed.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the report of this run.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs one training; errors meant for the user end in one line and their exit code."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    if _CONFIG.value is None:
+        raise app.UsageError("--config is missing, for example --config=configs/emoji.py")
+    if _WORKDIR.value is None:
+        raise app.UsageError("--workdir is missing, for example --workdir=runs/emoji")
+    from emojax import train  # here, so that --help does not wait for JAX
+
+    train.run(_CONFIG.value, _WORKDIR.value)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    argv = [_find_recipe(arg) for arg in argv]
+    try:
+        return flags.FLAGS(argv)
+    except KeyError as error:
+        raise ConfigError(_unknown_knob(argv, error)) from error
+
+
+def _find_recipe(arg: str) -> str:
+    match = re.fullmatch(r"--?config=(.*)", arg)
+    return f"--config={config_lib.find_recipe(match[1])}" if match else arg
+
+
+def _unknown_knob(argv: list[str], error: KeyError) -> str:
+    known = [re.sub(r"\[\d+\]", "[0]", name) for name, _ in config_lib.items(config_lib.Config())]
+    for arg in argv:
+        match = re.match(r"--?config\.([^=]+)", arg)
+        name = re.sub(r"\[\d+\]", "[0]", match[1]) if match else ""
+        if match and name not in known and not any(k.startswith((name + ".", name + "[")) for k in known):
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            return f"config.{match[1]}: there is no such knob{hint} All knobs are in emojax/config.py"
+    return f"a --config override could not be applied: {error}"
+
+
+def run_with_errors(arguments: list[str]) -> int:
+    """Parses, trains, and turns errors meant for the user into (message on stderr, exit code)."""
+    try:
+        app.run(main, argv=arguments, flags_parser=_parse_flags)
+    except EmojaxError as error:
+        sys.stderr.write(f"emojax: error: {error}\n")
+        return error.exit_code
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_with_errors(sys.argv))

@@ -1,0 +1,169 @@
+"""The inference function, test-time views, predictions over a split, and `load`: everything that answers "which class?"."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, UInt8
+
+from emojax import checkpoint, models, parallel
+from emojax.config import Config
+from emojax.data import pipeline
+from emojax.preprocess import normalise
+from emojax.types import Batch, Predictions, Split, Tree
+
+Infer = Callable[[Tree, Tree, UInt8[Array, "B H W 3"]], Float[Array, "B K"]]
+"""(params, model_state, uint8 images) → probabilities. Preprocessing is inside."""
+
+
+def _same(image: UInt8[Array, "B H W 3"]) -> UInt8[Array, "B H W 3"]:
+    return image
+
+
+def _mirror(image: UInt8[Array, "B H W 3"]) -> UInt8[Array, "B H W 3"]:
+    return image[:, :, ::-1]
+
+
+VIEWS = {"center": (_same,), "flip": (_same, _mirror)}
+"""Test-time views; their probabilities are averaged."""
+
+
+def inference_function(model: models.Model, *, views: str) -> Infer:
+    """The one function that turns images into probabilities; evaluation, `predict` and exports all use it.
+
+    Args:
+      model: from `models.build`.
+      views: a key of `VIEWS`.
+
+    Returns:
+      A pure function: params, model_state, uint8 [B, H, W, 3] → float32 [B, K], rows sum to 1. The caller jits it.
+    """
+
+    def infer(params: Tree, model_state: Tree, image: UInt8[Array, "B H W 3"]) -> Float[Array, "B K"]:
+        total = 0.0
+        for view in VIEWS[views]:
+            output, _ = model.apply(params, model_state, normalise(view(image)), train=False)
+            total = total + jax.nn.softmax(output.logits, axis=-1)
+        return jnp.asarray(total) / len(VIEWS[views])
+
+    return infer
+
+
+def over(infer: Infer, params: Tree, model_state: Tree, batches: Iterable[Batch], split: Split, *, mesh: Mesh) -> Predictions:
+    """Runs a jitted inference function over all batches of a split.
+
+    Records whose image could not be read come back with weight 0.
+    """
+    probs = np.full(split.label.shape, 1 / split.label.shape[1], np.float32)
+    weight = np.zeros(len(split), np.float32)
+    waiting: list[tuple[jax.Array, Batch]] = []
+
+    def collect(result: tuple[jax.Array, Batch]) -> None:
+        found, batch = (parallel.to_host(x) for x in (result[0], result[1].index))
+        real = batch >= 0
+        probs[batch[real]] = found[real]
+        weight[batch[real]] = parallel.to_host(result[1].weight)[real]
+
+    for host in batches:
+        batch = parallel.shard(mesh, host)
+        waiting.append((infer(params, model_state, batch.image), batch))
+        if len(waiting) > 1:  # fetch a result only after the next batch is on its way
+            collect(waiting.pop(0))
+    for result in waiting:
+        collect(result)
+    return Predictions(probs=probs, label=split.label, weight=weight, id=split.id, slices=split.slices)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A trained model, ready to predict.
+
+    Attributes:
+      class_names: in the order of the probability columns; they come from the checkpoint.
+      config: of the training run.
+      image_size: side to which pictures are resized, pixels.
+      step: update from which the weights are.
+    """
+
+    class_names: tuple[str, ...]
+    config: Config
+    image_size: int
+    step: int
+    _infer: Infer
+    _weights: dict[str, Tree]
+
+    def predict(self, images: Sequence[Any], *, batch_size: int = 0) -> Predictions:
+        """Class probabilities of pictures.
+
+        Args:
+          images: paths, encoded bytes, or uint8 arrays [H, W] or [H, W, 3], in any mixture and of any size.
+          batch_size: pictures at once; 0 = 32 or fewer.
+
+        Returns:
+          Predictions in the order of `images`; weight 0 marks pictures that could not be read. `label` is uniform.
+        """
+        names = np.asarray([str(x) if isinstance(x, str | Path) else f"image {i}" for i, x in enumerate(images)], object)
+        uniform = np.full((len(images), len(self.class_names)), 1 / len(self.class_names), np.float32)
+        split = Split(
+            name="predict", images=_Inputs(tuple(images)), label=uniform, weight=np.ones(len(images), np.float32), id=names
+        )
+        return self.predict_split(split, batch_size=batch_size or min(32, max(1, len(images))))
+
+    def predict_split(self, split: Split, *, batch_size: int) -> Predictions:
+        """Predictions for a split of a data set, as in training's evaluation."""
+        with parallel.mesh() as mesh:
+            # A whole number of images per device; padding has weight 0.
+            batch_size += -batch_size % jax.device_count()
+            weights = parallel.replicate(mesh, self._weights)
+            crop, workers = self.config.eval.crop, self.config.data.workers
+            with pipeline.eval_batches(
+                split, size=self.image_size, crop=crop, batch_size=batch_size, workers=workers, process=parallel.process()
+            ) as batches:
+                return over(self._infer, weights["params"], weights["model_state"], batches, split, mesh=mesh)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Inputs:
+    """Pictures as given by a caller; files are read when their turn comes."""
+
+    items: tuple[Any, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> Any:
+        item = self.items[i]
+        return Path(item).read_bytes() if isinstance(item, str | Path) else item
+
+
+def load(path: str | Path, *, which: str = "best", views: str = "") -> Classifier:
+    """Opens the work directory of a training run for prediction.
+
+    Args:
+      path: the run's --workdir.
+      which: "best" (by the run's `eval.metric` on val), "last", or a step.
+      views: test-time views; "" = as in the run's config.
+
+    Raises:
+      CheckpointError: there is no usable checkpoint.
+    """
+    parallel.use_compile_cache()
+    step, meta, read = checkpoint.load_weights(Path(path), which=which)
+    model = models.build(meta.config.model, len(meta.class_names))
+    params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0), meta.image_size))
+    weights = read({"params": params, "model_state": model_state})
+    return Classifier(
+        class_names=meta.class_names,
+        config=meta.config,
+        image_size=meta.image_size,
+        step=step,
+        _infer=jax.jit(inference_function(model, views=views or meta.config.eval.views)),
+        _weights=weights,
+    )

@@ -1,0 +1,100 @@
+"""The maths of one training step. Pure: the model, loss, optimizer and average come in as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from emojax import paths
+from emojax.types import Batch, ModelOutput, TrainState, Tree
+
+Apply = Callable[..., tuple[ModelOutput, Tree]]
+"""(params, model_state, image, *, train, key) → (output, new model_state)."""
+Step = Callable[[TrainState, Any, Batch, Array], tuple[TrainState, Any]]
+"""(state, metrics so far, batch, run key) → (state after one update, metrics with this batch merged in)."""
+
+
+def weighted_mean(value: Float[Array, "B"], weight: Float[Array, "B"]) -> Float[Array, ""]:
+    """sum(weight value) / sum(weight); 0 when all weights are 0. The only place where examples are averaged for training."""
+    return jnp.sum(weight * value) / jnp.maximum(jnp.sum(weight), 1e-9)
+
+
+def make(
+    *,
+    apply: Apply,
+    preprocess: Callable[[Array], Array],
+    loss: Callable[[Array, Array], Array],
+    tx: optax.GradientTransformation,
+    average: Callable[[Tree, Tree, Tree, Array], Tree],
+    rate: Callable[[Array], Array],
+    metrics: Any,
+    frozen: str,
+    accumulate: int,
+) -> Step:
+    """Builds the training step of one stage; the caller jits it.
+
+    Args:
+      apply: the model.
+      preprocess: uint8 images → model input.
+      loss: per-example loss.
+      tx: the optax chain; with accumulate > 1, a `MultiSteps` that emits on the last micro-batch.
+      average: how `TrainState.average` follows the weights.
+      rate: update → learning rate, for the log.
+      metrics: a clu metrics collection class.
+      frozen: regex over paths; statistics at these paths are kept as they are (the chain keeps the parameters).
+      accumulate: micro-batches per step; > 1 expects batch arrays [A, B / A, ...].
+    """
+
+    def micro_step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Any]:
+        def objective(params: Tree) -> tuple[Array, Any]:
+            image = preprocess(batch.image)
+            output, model_state = apply(params, state.model_state, image, train=True, key=key)
+            each = loss(output.logits, batch.label)
+            return weighted_mean(each, batch.weight), (each, output.logits, model_state)
+
+        grads, (each, logits, model_state) = jax.grad(objective, has_aux=True)(state.params)
+        if frozen:
+            # Gradients nobody uses are zeroed here too, so that they are not computed and not in the logged norm.
+            grads = _keep(grads, jax.tree.map(jnp.zeros_like, grads), frozen)
+            model_state = _keep(model_state, state.model_state, frozen)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        measured = metrics.single_from_model_output(
+            loss=each,
+            logits=logits,
+            label=batch.label,
+            weight=batch.weight,
+            grad_norm=optax.global_norm(grads),
+            learning_rate=rate(state.step),
+        )
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step, params, model_state, opt_state, state.average), measured
+
+    def train_step(state: TrainState, totals: Any, batch: Batch, key: Array) -> tuple[TrainState, Any]:
+        key = jax.random.fold_in(key, state.step)  # randomness is a function of the step: nothing to save
+        if accumulate == 1:
+            state, measured = micro_step(state, batch, key)
+            totals = totals.merge(measured)
+        else:
+
+            def body(carry: Any, xs: Any) -> tuple[Any, None]:
+                micro, i = xs
+                new, measured = micro_step(carry[0], micro, jax.random.fold_in(key, i))
+                return (new, carry[1].merge(measured)), None
+
+            (state, totals), _ = jax.lax.scan(body, (state, totals), (batch, jnp.arange(accumulate)))
+        step = state.step + 1
+        following = average(state.average, state.params, state.model_state, step)
+        return TrainState(step, state.params, state.model_state, state.opt_state, following), totals
+
+    return train_step
+
+
+def _keep(new: Tree, old: Tree, frozen: str) -> Tree:
+    """`old` where the path matches `frozen`, `new` elsewhere."""
+    held = paths.mask(new, frozen, knob="stages.frozen")
+    return jax.tree.map(lambda hold, a, b: b if hold else a, held, new, old)

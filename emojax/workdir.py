@@ -1,0 +1,71 @@
+"""The work directory of a run: one config, one process at a time, never a silent mix of two runs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from emojax import config as config_lib
+from emojax import files
+from emojax.config import Config
+from emojax.errors import WorkdirError
+
+CONFIG = "config.json"
+FINISHED = "finished.json"
+
+
+@contextlib.contextmanager
+def claim(workdir: Path, config: Config) -> Iterator[None]:
+    """Makes the folder, locks it for this process, and writes or compares its config.
+
+    `runs/` in the current folder is made when it is missing; any other missing parent is an error, since it is
+    more often a typo or an unmounted disk than a wish.
+
+    Raises:
+      WorkdirError: the parent is missing, the folder cannot be written, another run holds it, or it belongs to a run
+        with another config.
+    """
+    parent = workdir.parent
+    if not parent.is_dir() and parent != Path("runs"):
+        raise WorkdirError(f"--workdir={workdir}: its parent folder {parent} does not exist; create it first")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise WorkdirError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go when the process dies, however it dies
+        except OSError as error:
+            holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise WorkdirError(f"--workdir={workdir}: another run (process {holder}) is using it") from error
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        _settle_config(workdir, config)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _settle_config(workdir: Path, config: Config) -> None:
+    path = workdir / CONFIG
+    if path.exists():
+        changed = config_lib.differences(read_config(workdir), config)
+        if changed:
+            raise WorkdirError(
+                f"--workdir={workdir} belongs to a run with another config:\n  "
+                + "\n  ".join(changed)
+                + "\nUse another --workdir, or give that config to go on with that run."
+            )
+    files.write_text(path, config_lib.to_json(config) + "\n")
+
+
+def read_config(workdir: Path) -> Config:
+    """The resolved config of a run."""
+    path = workdir / CONFIG
+    if not path.is_file():
+        raise WorkdirError(f"{workdir} is not the --workdir of a training run: it has no {CONFIG}")
+    return config_lib.from_json(path.read_text(), where=str(path))
