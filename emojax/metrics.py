@@ -201,15 +201,13 @@ def _kept(predictions: Predictions, class_names: tuple[str, ...]) -> np.ndarray:
     kept = predictions.weight > 0
     if not kept.any():
         raise DataError(f"nothing to evaluate: none of the {len(kept)} examples has a positive weight")
-    for what, array in (("probabilities", predictions.probs), ("labels", predictions.label)):
+    diverged = "; the model has diverged: lower optim.learning_rate or set optim.clip_norm"
+    for what, array, advice in (("probabilities", predictions.probs, diverged), ("labels", predictions.label, "")):
         bad = kept & ~np.isfinite(array).all(axis=1)
         if bad.any():
             first = predictions.id[int(bad.argmax())]
             raise DataError(
-                f"{what} of {int(bad.sum())} of {int(kept.sum())} examples are NaN or infinite (first: {first}); "
-                f"the model has diverged: lower optim.learning_rate or set optim.clip_norm"
-                if what == "probabilities"
-                else f"labels of {int(bad.sum())} examples are NaN or infinite (first: {first})"
+                f"{what} of {int(bad.sum())} of {int(kept.sum())} examples are NaN or infinite (first: {first}){advice}"
             )
     return kept
 
@@ -283,6 +281,7 @@ class WeightedMean(clu_metrics.Metric):
         return self.total / self.weight
 
 
+@flax.struct.dataclass
 class MeanLoss(WeightedMean):
     """Weighted mean of the model output `loss [B]`."""
 
@@ -291,6 +290,7 @@ class MeanLoss(WeightedMean):
         return cls.of(loss, weight)
 
 
+@flax.struct.dataclass
 class MeanAccuracy(WeightedMean):
     """Weighted share of `logits [B, K]` whose argmax is that of `label [B, K]` (the heavier class of a mixed image)."""
 
