@@ -41,7 +41,8 @@ class Meta:
       image_size: side of the images at this step, pixels.
       fingerprint: digest of the data order (ids, labels, batch size, seed).
       loop: the training loop's own variables (best value so far, evaluations without improvement, ...).
-      digests: array path → digest of dtype, shape and bytes.
+      digests: array path → digest of dtype, shape and bytes; filled in by `save`.
+      shapes: array path → shape; filled in by `save`.
       version: emojax version that wrote it.
     """
 
@@ -50,7 +51,8 @@ class Meta:
     image_size: int
     fingerprint: str
     loop: dict[str, Any]
-    digests: dict[str, str]
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+    shapes: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     version: str = __version__
 
     def to_json(self) -> dict[str, Any]:
@@ -81,12 +83,17 @@ class Checkpointer:
         """Step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
+    def best(self) -> int:
+        """Step of the best checkpoint; the newest when none was ranked."""
+        self._manager.wait_until_finished()
+        return _best_step(self._manager)
+
     def save(self, state: TrainState, meta: Meta, *, rank: float) -> None:
         """Writes a checkpoint of `state` in the background.
 
         Args:
           state: the arrays are copied before this returns, so that the next step may reuse their memory.
-          meta: `digests` is filled in here.
+          meta: what it says about itself; digests and shapes are filled in here.
           rank: what makes a checkpoint the best one: the largest finite rank, the earliest of equals; -inf = no claim.
 
         Raises:
@@ -94,8 +101,12 @@ class Checkpointer:
         """
         step = int(state.step)
         items = {name: getattr(state, name) for name in _ITEMS if jax.tree.leaves(getattr(state, name))}
-        digests = {path: digest(x) for path, x in paths.flatten(items).items()}
-        meta = dataclasses.replace(meta, digests=digests)
+        leaves = paths.flatten(items)
+        meta = dataclasses.replace(
+            meta,
+            digests={path: digest(x) for path, x in leaves.items()},
+            shapes={path: list(x.shape) for path, x in leaves.items()},
+        )
         args = ocp.args.Composite(
             meta=ocp.args.JsonSave(meta.to_json()), **{name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         )
@@ -146,7 +157,7 @@ def load_weights(workdir: Path, *, which: str) -> tuple[int, Meta, Any]:
     if not steps:
         raise CheckpointError(f"{folder} holds no complete checkpoint; the run was stopped before its first one")
     if which == "best":
-        step = best_step(manager)
+        step = _best_step(manager)
     else:
         step = max(steps) if which == "last" else int(which)
     if step not in steps:
@@ -165,7 +176,7 @@ def load_weights(workdir: Path, *, which: str) -> tuple[int, Meta, Any]:
     return step, meta, read
 
 
-def best_step(manager: ocp.CheckpointManager) -> int:
+def _best_step(manager: ocp.CheckpointManager) -> int:
     """Step of the best checkpoint that is kept; the newest when none was ever ranked."""
     steps = manager.all_steps()
     ranks = {step: _rank(manager.metrics(step)) for step in steps}
@@ -208,7 +219,7 @@ def read_meta(manager: ocp.CheckpointManager, step: int, folder: Path) -> Meta:
 
 def _restore(manager: ocp.CheckpointManager, step: int, target: dict[str, Tree], meta: Meta, folder: Path) -> dict[str, Tree]:
     where = folder / str(step)
-    _check_shapes(manager, step, target, meta, where)
+    _check_shapes(target, meta, where)
     try:
         args = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in target.items()}
         found = manager.restore(step, args=ocp.args.Composite(**args))
@@ -222,7 +233,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, target: dict[str, Tree],
     return items
 
 
-def _check_shapes(manager: ocp.CheckpointManager, step: int, target: dict[str, Tree], meta: Meta, where: Path) -> None:
+def _check_shapes(target: dict[str, Tree], meta: Meta, where: Path) -> None:
     """Says in words where a checkpoint is of another model, before Orbax says it in its own."""
     wanted = paths.flatten(target)
     saved = {path for path in meta.digests if path.split("/")[0] in target}
@@ -230,14 +241,10 @@ def _check_shapes(manager: ocp.CheckpointManager, step: int, target: dict[str, T
     if missing or extra:
         shown = [f"not in the checkpoint: {p}" for p in missing[:3]] + [f"only in the checkpoint: {p}" for p in extra[:3]]
         raise CheckpointError(f"{where} is of another model or optimizer: " + "; ".join(shown))
-    metadata = manager.item_metadata(step)
-    for name, tree in target.items():
-        found = paths.flatten(metadata[name].tree) if metadata[name] is not None else {}
-        for path, leaf in paths.flatten(tree).items():
-            shape = getattr(found.get(path), "shape", None)
-            if shape is not None and tuple(shape) != tuple(leaf.shape):
-                raise CheckpointError(f"{where} is of another model: {name}/{path} has shape {tuple(shape)} there, "
-                                      f"{tuple(leaf.shape)} here")
+    for path, leaf in sorted(wanted.items(), key=lambda item: _ITEMS.index(item[0].split("/")[0])):
+        shape = tuple(meta.shapes[path])
+        if shape != tuple(leaf.shape):
+            raise CheckpointError(f"{where} is of another model: {path} has shape {shape} there, {tuple(leaf.shape)} here")
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:

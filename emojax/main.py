@@ -24,11 +24,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs an
 def main(argv: list[str]) -> None:
     """Runs one training; errors meant for the user end in one line and their exit code."""
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+        raise ConfigError(f"unexpected arguments: {' '.join(argv[1:])}; every option has the form --name=value")
     if _CONFIG.value is None:
-        raise app.UsageError("--config is missing, for example --config=configs/emoji.py")
+        raise ConfigError("--config is missing, for example --config=configs/emoji.py (see --help)")
     if _WORKDIR.value is None:
-        raise app.UsageError("--workdir is missing, for example --workdir=runs/emoji")
+        raise ConfigError("--workdir is missing, for example --workdir=runs/emoji (see --help)")
     from emojax import train  # here, so that --help does not wait for JAX
 
     train.run(_CONFIG.value, _WORKDIR.value)
@@ -40,6 +40,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except KeyError as error:
         raise ConfigError(_unknown_knob(argv, error)) from error
+    except (flags.Error, TypeError, ValueError, IndexError) as error:
+        raise ConfigError(f"the command line could not be read: {error}") from error
 
 
 def _find_recipe(arg: str) -> str:
@@ -54,8 +56,8 @@ def _unknown_knob(argv: list[str], error: KeyError) -> str:
         name = re.sub(r"\[\d+\]", "[0]", match[1]) if match else ""
         if match and name not in known and not any(k.startswith((name + ".", name + "[")) for k in known):
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            return f"config.{match[1]}: there is no such knob{hint} All knobs are in emojax/config.py"
+            hint = f"; did you mean {' or '.join(near)}?" if near else "."
+            return f"config.{match[1]}: there is no such knob{hint} All of them are in emojax/config.py"
     return f"a --config override could not be applied: {error}"
 
 

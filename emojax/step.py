@@ -68,7 +68,7 @@ def make(
             logits=logits,
             label=batch.label,
             weight=batch.weight,
-            grad_norm=optax.global_norm(grads),
+            grad_norm=optax.tree.norm(grads),
             learning_rate=rate(state.step),
         )
         params = optax.apply_updates(state.params, updates)

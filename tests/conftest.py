@@ -1,0 +1,34 @@
+"""Test-wide settings: two CPU devices, so that every test of the step is also a test of data parallelism."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "warn")
+
+# Array shapes and types are checked against their annotations in the modules that do arithmetic.
+install_import_hook(
+    [f"emojax.{name}" for name in ("averaging", "losses", "metrics", "preprocess", "schedules", "step", "data.mixing")],
+    "beartype.beartype",
+)
+
+
+def shared_data() -> Path | None:
+    """The folder of real pictures that lies beside some checkouts, or None."""
+    folder = Path(os.environ.get("EMOJAX_SHARED", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture
+def mesh():
+    """The mesh over both test devices, entered."""
+    from emojax import parallel
+
+    with parallel.mesh() as entered:
+        yield entered
