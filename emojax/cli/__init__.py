@@ -1,0 +1,43 @@
+"""The `emojax` command: one small module per verb, each with `main(arguments) -> exit code`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from emojax import __version__
+from emojax.errors import EmojaxError
+
+VERBS = {
+    "train": "train from a recipe; the same as python -m emojax.main",
+    "evaluate": "judge a trained model on its own or other data",
+    "predict": "classify pictures and folders of pictures",
+}
+
+_HELP = """usage: emojax VERB [options]
+
+{verbs}
+
+emojax VERB --help tells the options of a verb. Exit codes: 0 done, 2 bad input, 3 checkpoint, 4 work directory,
+5 training diverged."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one verb and returns its exit code; errors meant for the user are one message on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("--help", "-h", "help"):
+        table = "\n".join(f"  {name:<10} {text}" for name, text in VERBS.items())
+        sys.stdout.write(_HELP.format(verbs=table) + "\n")
+        return 0
+    if verb == "--version":
+        sys.stdout.write(f"emojax {__version__}\n")
+        return 0
+    if verb not in VERBS:
+        sys.stderr.write(f"emojax: error: there is no verb {verb!r}; there are {', '.join(VERBS)}\n")
+        return 2
+    try:
+        return importlib.import_module(f"emojax.cli.{verb}").main(arguments[1:])
+    except EmojaxError as error:
+        sys.stderr.write(f"emojax: error: {error}\n")
+        return error.exit_code

@@ -1,0 +1,55 @@
+"""`emojax evaluate`: judges a trained model, on the data it was trained with or on other data of the same classes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str]) -> int:
+    """Prints one table of numbers per split."""
+    parser = argparse.ArgumentParser(prog="emojax evaluate", description=__doc__)
+    parser.add_argument("--workdir", required=True, help="folder of a training run")
+    parser.add_argument("--data", default="", help="other data than the run's: folder, .csv, .parquet, .npz, tfds:NAME")
+    parser.add_argument("--split", default="", help="val, test or train; default: val and test")
+    parser.add_argument("--which", default="best", help="checkpoint: best, last or a step (default: best)")
+    parser.add_argument("--views", default="", help="center or flip; default: as in the run")
+    parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
+    options = parser.parse_args(arguments)
+
+    from emojax import config as config_lib, data, metrics, report
+    from emojax.errors import CheckpointError, ConfigError
+    from emojax.predict import VIEWS, load
+
+    if options.views and options.views not in VIEWS:
+        raise ConfigError(f"--views={options.views}: expected one of {', '.join(VIEWS)}")
+    classifier = load(options.workdir, which=options.which, views=options.views)
+    source = classifier.config.data
+    if options.data:
+        # Only where the data lie and what their columns are called carries over; classes come from the checkpoint.
+        source = dataclasses.replace(source, path=options.data, format="auto", classes=classifier.class_names)
+    dataset = data.open_dataset(source)
+    if dataset.class_names != classifier.class_names:
+        raise CheckpointError(
+            f"{options.workdir} was trained on the classes {', '.join(classifier.class_names)}; "
+            f"the data have {', '.join(dataset.class_names)}"
+        )
+    names = [options.split] if options.split else [name for name in ("val", "test") if name in dataset.splits]
+    for name in names:
+        if name not in dataset.splits:
+            raise ConfigError(f"--split={name}: the data have {', '.join(dataset.splits)}")
+        size = classifier.config.eval.batch_size or classifier.config.batch_size
+        predictions = classifier.predict_split(dataset.splits[name], batch_size=size)
+        judged = metrics.evaluate(predictions, classifier.class_names)
+        sys.stdout.write(report.as_text(name, judged) + "\n")
+        if options.report:
+            about = report.About(
+                command=f"emojax evaluate {' '.join(arguments)}",
+                dataset=dataset,
+                config=dict(config_lib.items(classifier.config)),
+                step=classifier.step,
+            )
+            report.write(Path(options.report), split=name, report=judged, predictions=predictions, history=[], about=about)
+    return 0
