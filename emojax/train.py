@@ -1,46 +1,28 @@
-"""`run(config, workdir)`: wires the parts, then the loop. Read `run` and `_train`: that is the whole program."""
+"""`run(config, workdir)` is the whole program: open, build, start or resume, loop, report."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
-from jax.sharding import Mesh
 
-from emojax import (
-    averaging,
-    checkpoint,
-    config as config_lib,
-    data,
-    files,
-    losses,
-    metrics,
-    models,
-    optim,
-    parallel,
-    plots,
-    predict,
-    report,
-    stages as stages_lib,
-    step as step_lib,
-    workdir as workdir_lib,
-)
+from emojax import checkpoint, config as config_lib, data, files, metrics, parallel, plots, report, wiring, workdir as dirs
 from emojax.config import Config
-from emojax.data import pipeline
-from emojax.errors import CheckpointError, TrainingError
+from emojax.errors import TrainingError
 from emojax.monitor import Monitor
-from emojax.preprocess import normalise
-from emojax.stages import Stage, due
-from emojax.types import Dataset, Predictions, Split, TrainState
+from emojax.progress import Terminal
+from emojax.stages import Stage, due, every
+from emojax.types import Dataset, TrainState
 from emojax.validate import validate
+from emojax.wiring import Parts
 
 
 def run(config: Config, workdir: str | Path) -> None:
@@ -48,29 +30,40 @@ def run(config: Config, workdir: str | Path) -> None:
 
     Args:
       config: the run; checked before anything is read.
-      workdir: receives config.json, checkpoints/, metrics.jsonl, tensorboard/, log.txt and report/.
+      workdir: receives config.json, checkpoints/, metrics.jsonl, log.txt, parameters.txt, tensorboard/ and report/.
 
     Raises:
       EmojaxError: a knob, the data, the work directory or a checkpoint is not usable; the message says what to do.
     """
     validate(config)
     folder = Path(workdir)
-    with workdir_lib.claim(folder, config), Monitor(folder, config.monitor, active=parallel.is_main()) as monitor:
-        if (folder / workdir_lib.FINISHED).exists():
-            monitor.say(f"This run is finished; its report is in {folder / 'report'}. To train again, use another --workdir.")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dirs.claim(folder, config))
+        if dirs.is_finished(folder):
+            Terminal(sys.stderr).message(
+                f"This run is finished: see {folder / 'report'}. Use another --workdir to train again."
+            )
             return
         parallel.use_compile_cache()
-        with parallel.mesh() as mesh:
-            monitor.say("Reading the data ...")
-            dataset = data.open_dataset(config.data, cache=folder / "data_check.json", progress=monitor.progress)
-            parts = _build(config, dataset, mesh)
-            checkpointer = checkpoint.Checkpointer(folder, config.checkpoint)
-            try:
-                state, loop = _start(parts, checkpointer, monitor)
-                state, loop = _train(parts, state, loop, checkpointer, monitor)
-                _finish(parts, state, checkpointer, monitor, folder)
-            finally:
-                checkpointer.close()
+        mesh = stack.enter_context(parallel.mesh())
+        dataset = _open(config, folder)
+        parts = wiring.build(config, dataset, mesh)
+        checkpointer = stack.enter_context(contextlib.closing(checkpoint.Checkpointer(folder, config.checkpoint)))
+        state, loop = _start(parts, checkpointer)
+        monitor = stack.enter_context(
+            Monitor(
+                folder,
+                config.monitor,
+                total_steps=parts.stages[-1].stop,
+                steps_per_epoch=parts.per_epoch,
+                start_step=int(state.step),
+                metric=config.eval.metric,
+                active=parallel.is_main(),
+            )
+        )
+        _introduce(parts, state, monitor)
+        state = _train(parts, state, loop, checkpointer, monitor)
+        _finish(parts, loop, checkpointer, monitor, folder)
 
 
 @dataclasses.dataclass(slots=True)
@@ -78,220 +71,138 @@ class _Loop:
     """The loop's own variables; saved with every checkpoint."""
 
     best: float | None = None
-    """Best value of `eval.metric` so far."""
+    """Best rank so far: the value of `eval.metric`, negated where less is better."""
     waited: int = 0
     """Evaluations since then."""
     stopped: bool = False
     """Whether early stopping has ended the run."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Parts:
-    """What a run consists of, all fixed before the first step."""
-
-    config: Config
-    dataset: Dataset
-    mesh: Mesh
-    model: models.Model
-    stages: tuple[Stage, ...]
-    per_epoch: float
-    rate: Callable[[Any], Any]
-    infer: predict.Infer
-    fingerprint: str
-    key: jax.Array
-
-
-def _build(config: Config, dataset: Dataset, mesh: Mesh) -> _Parts:
-    train = dataset.splits["train"]
-    parallel.check_batch(config.batch_size, knob="batch_size")
-    pipeline.check_batch_size(train, config.batch_size * config.optim.accumulate)
-    stages = stages_lib.plan(config, len(train))
-    model = models.build(config.model, len(dataset.class_names))
-    metrics.check_number(config.eval.metric)
-    params, _ = jax.eval_shape(lambda: model.init(jax.random.key(0), stages[0].image_size))
-    rate = optim.learning_rate(config.optim, stages)
-    for stage in stages:  # a pattern that matches nothing must fail now, not when its stage begins
-        optim.make(config.optim, params, rate=rate, frozen=stage.frozen, depth=model.depth)
-    return _Parts(
-        config=config,
-        dataset=dataset,
-        mesh=mesh,
-        model=model,
-        stages=stages,
-        per_epoch=stages_lib.steps_per_epoch(config, len(train)),
-        rate=rate,
-        infer=jax.jit(predict.inference_function(model, views=config.eval.views)),
-        fingerprint=pipeline.fingerprint(train, batch_size=config.batch_size * config.optim.accumulate, seed=config.seed),
-        key=jax.random.key(config.seed),
-    )
-
-
-def _start(parts: _Parts, checkpointer: checkpoint.Checkpointer, monitor: Monitor) -> tuple[TrainState, _Loop]:
-    """A fresh state, or the latest checkpoint's; tells the monitor what is about to happen."""
-    config, stages = parts.config, parts.stages
-
-    def init(key: jax.Array) -> TrainState:
-        params, model_state = parts.model.init(key, stages[0].image_size)
-        tx = optim.make(config.optim, params, rate=parts.rate, frozen="", depth=parts.model.depth)
-        average = averaging.init(config.average, params, model_state)
-        return TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params), average)
-
-    state = parallel.replicate(parts.mesh, jax.jit(init)(parts.key))
-    loop, latest = _Loop(), checkpointer.latest()
-    if latest is not None:
-        state, meta = checkpointer.restore(state, latest)
-        _check_same_data(meta, parts)
-        loop = _Loop(**meta.loop)
-    table = parameter_overview.get_parameter_overview(state.params, include_stats=None)
-    monitor.begin(
-        total_steps=stages[-1].stop,
-        steps_per_epoch=parts.per_epoch,
-        start_step=int(state.step),
-        lines=_summary(parts, state),
-        parameters=table if isinstance(table, str) else str(table),
-    )
-    if not int(state.step):
-        monitor.hparams(dict(config_lib.items(config)))
-        steps = np.unique(np.linspace(0, stages[-1].stop - 1, 500).astype(int))
-        monitor.figure("learning_rate", 0, plots.learning_rate(steps, np.asarray(jax.vmap(parts.rate)(steps))))
-    return state, loop
-
-
-def _check_same_data(meta: checkpoint.Meta, parts: _Parts) -> None:
-    if meta.class_names != parts.dataset.class_names:
-        raise CheckpointError(f"the checkpoint's classes are {meta.class_names}, the data's are {parts.dataset.class_names}")
-    if meta.fingerprint != parts.fingerprint:
-        raise CheckpointError("the training images or labels have changed since this run was started, so it cannot be "
-                              "resumed exactly; restore them, or start again in another --workdir")
+    seconds: float = 0.0
+    """Training time over all resumptions."""
+    unreadable: list[str] = dataclasses.field(default_factory=list)
+    """Training images that could not be read when their turn came, though they could at the start."""
 
 
 def _train(
-    parts: _Parts, state: TrainState, loop: _Loop, checkpointer: checkpoint.Checkpointer, monitor: Monitor
-) -> tuple[TrainState, _Loop]:
-    """The loop. "Step n" always means "after n updates"."""
+    parts: Parts, state: TrainState, loop: _Loop, checkpointer: checkpoint.Checkpointer, monitor: Monitor
+) -> TrainState:
+    """The loop. "Step n" always means "after n updates"; what is due is a function of the step."""
     config = parts.config
-    evaluate_every = stages_lib.every(config.eval.every_epochs, parts.per_epoch)
-    save_every = stages_lib.every(config.checkpoint.every_epochs, parts.per_epoch)
+    evaluate_every = every(config.eval.every_epochs, parts.per_epoch)
+    save_every = every(config.checkpoint.every_epochs, parts.per_epoch)
     empty = parallel.replicate(parts.mesh, metrics.TrainMetrics.empty())
+    clock = time.monotonic() - loop.seconds
     for stage in parts.stages:
         if loop.stopped or int(state.step) >= stage.stop:
             continue
-        train_step = _compile(parts, stage)
-        totals, images, pending = empty, 0, None
-        with _batches(parts, stage, int(state.step)) as batches:
+        train_step = wiring.train_step(parts, stage)
+        totals, since, pending = empty, int(state.step), None
+        with wiring.train_batches(parts, stage, start=int(state.step)) as batches:
             for step in range(int(state.step) + 1, stage.stop + 1):
                 with monitor.waiting_for_data():
-                    batch = next(batches)
-                if step == stage.start + 1:
-                    monitor.images("train_batch", step, batch.image, batch.label, parts.dataset.class_names)
-                batch = parallel.shard(parts.mesh, batch, accumulate=config.optim.accumulate)
-                state, totals = train_step(state, totals, batch, parts.key)
-                images += config.batch_size * config.optim.accumulate
-                if pending:  # fetched only now that the next step is on its way: the device does not wait for the log
-                    _log(*pending, monitor)
+                    host = next(batches)
+                batch = parallel.shard(parts.mesh, host, accumulate=config.optim.accumulate)
+                previous, (state, totals) = totals, train_step(state, totals, batch, parts.key)
+                _note(parts, loop, stage, step, host, monitor)
+                # One step computes while the host prepares the next: enough to keep the device busy, and honest timing.
+                jax.block_until_ready(previous)
+                if pending:
+                    _log(pending, monitor)
                     pending = None
-                monitor.tick(step, wait_for=totals)
-                evaluate = due(step, evaluate_every) or step == stage.stop
-                save = evaluate or due(step, save_every)
+                monitor.tick(step, totals)
+                judge = due(step, evaluate_every) or step == stage.stop
+                save = judge or due(step, save_every)
                 if save or due(step, config.monitor.log_every):
-                    pending, totals, images = (step, totals, images), empty, 0
+                    pending, totals, since = (step, totals, (step - since) * parts.update_images), empty, step
                 if save:
-                    _log(*pending, monitor)
-                    pending, rank = None, -math.inf
-                    if evaluate:
-                        rank = _judge(parts, state, loop, stage, monitor)
-                    checkpointer.save(state, _meta(parts, stage, loop), rank=rank)
+                    _log(pending, monitor)
+                    pending, loop.seconds = None, time.monotonic() - clock
+                    rank = _judge(parts, state, loop, stage, monitor) if judge else -math.inf
+                    with monitor.away("saving"):
+                        checkpointer.save(state, _meta(parts, stage, loop), rank=rank)
                 if loop.stopped:
                     break
-    return state, loop
+    return state
 
 
-def _compile(parts: _Parts, stage: Stage) -> step_lib.Step:
-    config = parts.config
-    shapes, _ = jax.eval_shape(lambda: parts.model.init(parts.key, stage.image_size))
-    function = step_lib.make(
-        apply=parts.model.apply,
-        preprocess=normalise,
-        loss=losses.make(config.loss),
-        tx=optim.make(config.optim, shapes, rate=parts.rate, frozen=stage.frozen, depth=parts.model.depth),
-        average=averaging.make(config.average),
-        rate=parts.rate,
-        metrics=metrics.TrainMetrics,
-        frozen=stage.frozen,
-        accumulate=config.optim.accumulate,
-    )
-    return jax.jit(function, donate_argnums=0)
+def _start(parts: Parts, checkpointer: checkpoint.Checkpointer) -> tuple[TrainState, _Loop]:
+    latest = checkpointer.latest()
+    if latest is None:
+        return wiring.initial_state(parts), _Loop()
+    state, meta = wiring.restored(parts, checkpointer, latest)
+    return state, _Loop(**meta.loop)
 
 
-def _batches(parts: _Parts, stage: Stage, start: int) -> pipeline.Loader:
-    config = parts.config
-    return pipeline.train_batches(
-        parts.dataset.splits["train"],
-        augment=config.augment,
-        crop=config.eval.crop,
-        size=stage.image_size,
-        strength=stage.strength,
-        mixing=stage.mixing,
-        batch_size=config.batch_size * config.optim.accumulate,
-        seed=config.seed,
-        start=start,
-        stop=stage.stop,
-        workers=config.data.workers,
-        process=parallel.process(),
-    )
+def _open(config: Config, folder: Path) -> Dataset:
+    terminal = Terminal(sys.stderr)
+    progress = lambda done, total: terminal.update(lambda: [(1, f"checking images: {done:,} of {total:,}")])  # noqa: E731
+    try:
+        return data.open_dataset(config.data, cache=folder / "data_check.json", progress=progress)
+    finally:
+        terminal.clear()
 
 
-def _log(step: int, totals: Any, images: int, monitor: Monitor) -> None:
+def _introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
+    """Tells what is about to happen; TensorBoard gets the knobs and the learning-rate curve."""
+    config, dataset, step = parts.config, parts.dataset, int(state.step)
+    sizes = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
+    facts = {
+        "data": f"{dataset.name}: {len(dataset.class_names)} classes ({', '.join(dataset.class_names)})",
+        "images": f"{sizes}; {len(dataset.skipped)} unreadable ones left out" if dataset.skipped else sizes,
+        "model": f"{config.model.name}, {parts.stages[0].image_size} px, {config.model.compute}",
+        "devices": parallel.describe(),
+        "run": f"{parts.stages[-1].stop:,} updates of {parts.update_images} images, {parts.per_epoch:.4g} an epoch",
+    }
+    facts |= {f"note {i}" if len(dataset.notes) > 1 else "note": text for i, text in enumerate(dataset.notes, 1)}
+    if step:
+        facts["resumed"] = f"after update {step:,}"
+    monitor.start(parameter_overview.get_parameter_overview(state.params, include_stats=False), facts=facts)
+    if step == 0:
+        monitor.hparams(dict(config_lib.items(config)))
+        steps = np.unique(np.linspace(0, parts.stages[-1].stop - 1, 500).astype(int))
+        monitor.figure("learning_rate", 0, plots.learning_rate(steps, np.asarray(jax.vmap(parts.rate)(steps))))
+
+
+def _note(parts: Parts, loop: _Loop, stage: Stage, step: int, host: Any, monitor: Monitor) -> None:
+    """Shows the first batch of a stage; remembers images that have become unreadable."""
+    names = parts.dataset.class_names
+    if step == stage.start + 1 and parts.config.monitor.tensorboard:
+        titles = [f"{names[k]} {p:.2f}".removesuffix(" 1.00") for k, p in zip(host.label.argmax(1), host.label.max(1), strict=True)]
+        monitor.figure("train_batch", step, plots.sample_grid(host.image[:32], titles[:32]))
+    for i in host.index[(host.weight == 0) & (host.index >= 0)]:
+        record = str(parts.dataset.splits["train"].id[i])
+        if record not in loop.unreadable and parts.dataset.splits["train"].weight[i] > 0:
+            loop.unreadable.append(record)
+            monitor.say(f"warning: {record} can no longer be read and is left out")
+
+
+def _log(pending: tuple[int, Any, int], monitor: Monitor) -> None:
+    step, totals, images = pending
     numbers = {name: float(value) for name, value in totals.compute().items()}
     if not math.isfinite(numbers["loss"]):
         raise TrainingError(
-            f"the training loss is {numbers['loss']} at step {step}; lower config.optim.learning_rate, lengthen "
-            "config.schedule.warmup_epochs or set config.optim.clip_norm. The last checkpoint is from before"
+            f"the training loss is {numbers['loss']} at update {step}. Lower config.optim.learning_rate, lengthen "
+            "config.schedule.warmup_epochs or set config.optim.clip_norm, and start again in another --workdir"
         )
     monitor.train(step, numbers, images=images)
 
 
-def _weights(state: TrainState) -> tuple[Any, Any]:
-    """What is judged: the running average when there is one."""
-    if state.average:
-        return state.average["params"], state.average["model_state"]
-    return state.params, state.model_state
-
-
-def _predict(parts: _Parts, state: TrainState, split: Split, image_size: int) -> Predictions:
-    config = parts.config
-    size = config.eval.batch_size or config.batch_size
-    parallel.check_batch(size, knob="eval.batch_size")
-    params, model_state = _weights(state)
-    with pipeline.eval_batches(
-        split,
-        size=image_size,
-        crop=config.eval.crop,
-        batch_size=size,
-        workers=config.data.workers,
-        process=parallel.process(),
-    ) as batches:
-        return predict.over(parts.infer, params, model_state, batches, split, mesh=parts.mesh)
-
-
-def _judge(parts: _Parts, state: TrainState, loop: _Loop, stage: Stage, monitor: Monitor) -> float:
+def _judge(parts: Parts, state: TrainState, loop: _Loop, stage: Stage, monitor: Monitor) -> float:
     """Evaluates on val, updates the loop's variables, and returns the checkpoint's rank."""
-    monitor.status("evaluating")
-    predictions = _predict(parts, state, parts.dataset.splits["val"], stage.image_size)
-    judged = metrics.evaluate(predictions, parts.dataset.class_names)
-    name = parts.config.eval.metric
+    config, step = parts.config, int(state.step)
+    with monitor.away("evaluating"):
+        found = wiring.predictions(parts, state, parts.dataset.splits["val"], image_size=stage.image_size)
+        judged = metrics.evaluate(found, parts.dataset.class_names)
+    name = config.eval.metric
     rank = -judged.number(name) if name in metrics.LOWER_IS_BETTER else judged.number(name)
-    improved = loop.best is None or rank > loop.best
-    loop.best, loop.waited = (rank, 0) if improved else (loop.best, loop.waited + 1)
-    monitor.evaluated(int(state.step), "val", judged, best=improved)
-    patience = parts.config.eval.patience
-    if patience and loop.waited >= patience:
+    loop.best, loop.waited = (rank, 0) if loop.best is None or rank > loop.best else (loop.best, loop.waited + 1)
+    monitor.evaluated(step, "val", judged)
+    if config.eval.patience and loop.waited >= config.eval.patience:
         loop.stopped = True
-        monitor.say(f"Stopping early: {name} on val has not improved for {patience} evaluations.")
+        monitor.say(f"stopping early: {name} on val has not improved for {loop.waited} evaluations")
     return rank
 
 
-def _meta(parts: _Parts, stage: Stage, loop: _Loop) -> checkpoint.Meta:
+def _meta(parts: Parts, stage: Stage, loop: _Loop) -> checkpoint.Meta:
     return checkpoint.Meta(
         config=parts.config,
         class_names=parts.dataset.class_names,

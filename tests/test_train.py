@@ -1,0 +1,308 @@
+"""Whole runs: what they leave behind, resuming, stages, bad input, and the promises of the step."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+import emojax
+from emojax import checkpoint, cli, config as config_lib, data, jsonl, paths, train, wiring, workdir
+from emojax.config import CheckpointConfig, EvalConfig, OptimConfig, StageConfig
+from emojax.errors import CheckpointError, ConfigError, DataError, TrainingError, WorkdirError
+from emojax.types import Batch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.make_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, folder):
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    train.run(tiny.config(folder), run)
+    return run
+
+
+def rows(run):
+    return [r for r in jsonl.read(run / "metrics.jsonl") if r["kind"] in ("train", "eval")]
+
+
+def final_state(run):
+    keeper = checkpoint.Checkpointer(run, CheckpointConfig())
+    step = keeper.latest()
+    meta = checkpoint.read_meta(keeper._manager, step, run)
+    keeper.close()
+    return step, meta
+
+
+def test_a_run_leaves_everything_behind(finished):
+    for name in (
+        "config.json",
+        "finished.json",
+        "metrics.jsonl",
+        "log.txt",
+        "parameters.txt",
+        "report/val.json",
+        "report/test.json",
+        "report/val.md",
+        "report/test-confusion.png",
+        "report/history.png",
+    ):
+        assert (finished / name).stat().st_size > 0, name
+    assert list((finished / "tensorboard").glob("*tfevents*"))
+    numbers = json.loads((finished / "report/test.json").read_text())
+    assert numbers["accuracy"] >= 0.9 and numbers["class_names"] == ["blue", "green", "red"]
+    train_rows = [r for r in rows(finished) if r["kind"] == "train"]
+    assert [r["step"] for r in train_rows] == list(range(1, 19))
+    assert all(np.isfinite(r["loss"]) for r in train_rows)
+
+
+def test_running_again_says_so_and_changes_nothing(finished, folder, capsys):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
+    train.run(tiny.config(folder), finished)
+    assert "This run is finished" in capsys.readouterr().err
+    after = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert {p.name for p in before if before[p] != after[p]} <= {"config.json"}
+
+
+@pytest.mark.parametrize("crash_at", [5, 9])
+def test_resuming_is_exact(tmp_path, folder, finished, monkeypatch, crash_at):
+    class CrashError(Exception):
+        pass
+
+    original = train._log
+
+    def crash(pending, monitor):
+        if pending[0] == crash_at:
+            raise CrashError
+        original(pending, monitor)
+
+    monkeypatch.setattr(train, "_log", crash)
+    with pytest.raises(CrashError):
+        train.run(tiny.config(folder), tmp_path / "run")
+    monkeypatch.undo()
+    train.run(tiny.config(folder), tmp_path / "run")
+    (step, meta), (reference_step, reference) = final_state(tmp_path / "run"), final_state(finished)
+    assert step == reference_step and meta.digests == reference.digests
+    assert rows(tmp_path / "run") == rows(finished)
+
+
+def test_evaluate_and_predict_verbs(finished, folder, capsys, tmp_path):
+    assert cli.main(["evaluate", f"--workdir={finished}", f"--report={tmp_path / 'report'}"]) == 0
+    shown = capsys.readouterr().out
+    reported = json.loads((finished / "report/test.json").read_text())
+    again = json.loads((tmp_path / "report/test.json").read_text())
+    assert again["accuracy"] == reported["accuracy"] and again["loss"] == pytest.approx(reported["loss"], abs=1e-6)
+    assert "balanced" in shown and "red" in shown
+    (folder / "broken.png").write_bytes(b"not an image")
+    picture = folder / "test/red/00.png"
+    assert cli.main(["predict", f"--workdir={finished}", "--json", str(picture), str(folder / "broken.png")]) == 2
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert good["class"] == "red" and sum(good["probs"].values()) == pytest.approx(1, abs=1e-4)
+    assert bad == {"image": str(folder / "broken.png"), "error": "could not be read"}
+    (folder / "broken.png").unlink()
+    assert cli.main(["predict", f"--workdir={finished}", "--csv", str(folder / "test")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "image,class,blue,green,red" and len(lines) == 13
+    assert cli.main(["predict", f"--workdir={finished}", str(picture)]) == 0
+    assert re.search(r"00.png +red +0\.\d{3}", capsys.readouterr().out)
+
+
+def test_load_gives_the_same_answers_as_the_report(finished, folder):
+    classifier = emojax.load(finished)
+    assert classifier.class_names == ("blue", "green", "red")
+    files = sorted((folder / "test").rglob("*.png"))
+    by_path = classifier.predict(files)
+    by_array = classifier.predict([np.asarray(Image.open(p)) for p in files])
+    np.testing.assert_array_equal(by_path.probs, by_array.probs)
+    accuracy = np.mean([classifier.class_names[k] == p.parent.name for k, p in zip(by_path.probs.argmax(1), files, strict=True)])
+    assert accuracy == json.loads((finished / "report/test.json").read_text())["accuracy"]
+
+
+def test_other_classes_are_refused(finished, tmp_path):
+    other = tiny.make_folder(tmp_path / "data")
+    for split in ("train", "val", "test"):
+        (other / split / "red").rename(other / split / "pink")
+    assert cli.main(["evaluate", f"--workdir={finished}", f"--data={other}"]) in (2, 3)
+
+
+def test_another_config_in_the_same_folder(finished, folder):
+    with pytest.raises(WorkdirError, match="optim.learning_rate: 0.01 -> 0.02"):
+        train.run(tiny.config(folder, optim=OptimConfig(learning_rate=0.02, clip_norm=1.0, accumulate=2, layer_decay=0.9)), finished)
+
+
+def test_changed_data_are_refused_on_resume(tmp_path, monkeypatch):
+    source = tiny.make_folder(tmp_path / "data")
+    monkeypatch.setattr(train, "_finish", lambda *_: None)
+    config = tiny.config(source, stages=(StageConfig(epochs=1),))
+    train.run(config, tmp_path / "run")
+    (source / "train/red/00.png").unlink()
+    with pytest.raises(CheckpointError, match="have changed since this run began"):
+        train.run(config, tmp_path / "run")
+
+
+def test_early_stopping(tmp_path, folder):
+    config = tiny.config(
+        folder,
+        optim=OptimConfig(learning_rate=1e-9),
+        stages=(StageConfig(epochs=50),),
+        eval=EvalConfig(every_epochs=1, patience=2),
+        checkpoint=CheckpointConfig(),
+    )
+    train.run(config, tmp_path / "run")
+    judged = [r for r in rows(tmp_path / "run") if r["kind"] == "eval" and r["split"] == "val"]
+    assert 3 <= len(judged) < 10
+    assert json.loads((tmp_path / "run/finished.json").read_text())["stopped_early"] is True
+    train.run(config, tmp_path / "run")  # a run that stopped early is finished too
+
+
+def test_a_diverging_run_says_what_to_do(tmp_path, folder):
+    config = tiny.config(folder, optim=OptimConfig(name="sgd", learning_rate=1e3, weight_decay=1e3, momentum=0.99))
+    config.model.dropout = 0.0
+    with pytest.raises(TrainingError, match=r"Lower config.optim.learning_rate"):
+        train.run(dataclasses.replace(config, stages=(StageConfig(epochs=40),)), tmp_path / "run")
+
+
+def test_unreadable_images_are_left_out_and_listed(tmp_path):
+    source = tiny.make_folder(tmp_path / "data", per_class=20)
+    (source / "train/red/00.png").write_bytes(b"")
+    whole = (source / "train/blue/01.png").read_bytes()
+    (source / "train/blue/01.png").write_bytes(whole[: len(whole) // 2])
+    train.run(tiny.config(source, stages=(StageConfig(epochs=0.5),)), tmp_path / "run")
+    found = json.loads((tmp_path / "run/report/val.json").read_text())
+    assert sorted(s["id"] for s in found["skipped"]) == ["train/blue/01.png", "train/red/00.png"]
+    for name in ("02", "03", "04"):
+        (source / f"train/red/{name}.png").write_text("text")
+    with pytest.raises(DataError, match="images cannot be read"):
+        train.run(tiny.config(source), tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"batch_size": 64}, DataError, "batch of 128 images is larger than the training split"),
+        ({"batch_size": 7}, ConfigError, "config.batch_size: 7 images cannot be shared evenly by 2 devices"),
+        ({"stages": (StageConfig(epochs=1, frozen="nothing"),)}, ConfigError, "'nothing' matches no parameter"),
+        ({"eval": EvalConfig(metric="acuracy")}, ConfigError, "accuracy"),
+        ({"model": dataclasses.replace(tiny.config("x").model, name="resnet19")}, ConfigError, "resnet18"),
+    ],
+)
+def test_bad_knobs_are_found_before_training(tmp_path, folder, change, error, message):
+    with pytest.raises(error, match=message):
+        train.run(tiny.config(folder, **change), tmp_path / "run")
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("case", ["empty", "one class", "missing"])
+def test_bad_folders(tmp_path, case):
+    source = tmp_path / "data"
+    if case == "empty":
+        source.mkdir()
+    elif case == "one class":
+        tiny.make_folder(source, splits=("train",))
+        for name in ("blue", "green"):
+            for path in (source / "train" / name).iterdir():
+                path.unlink()
+            (source / "train" / name).rmdir()
+    with pytest.raises(DataError, match=re.escape(str(source))):
+        train.run(tiny.config(source), tmp_path / "run")
+
+
+# The promises of one step.
+
+
+def one_step(parts, batch, stage=0):
+    state = wiring.initial_state(parts)
+    from emojax import metrics, parallel
+
+    totals = parallel.replicate(parts.mesh, metrics.TrainMetrics.empty())
+    placed = parallel.shard(parts.mesh, batch, accumulate=parts.config.optim.accumulate)
+    return wiring.train_step(parts, parts.stages[stage])(state, totals, placed, parts.key)
+
+
+@pytest.fixture
+def parts(folder, mesh):
+    config = tiny.config(folder, optim=OptimConfig(learning_rate=1e-2), stages=(StageConfig(epochs=2, frozen="^stem"),))
+    return wiring.build(config, data.open_dataset(config.data), mesh)
+
+
+def test_rows_of_weight_zero_change_nothing(parts):
+    no_statistics = dataclasses.replace(parts.config.model, name="convnext_atto", depths=(1,), widths=(8,), stem="small")
+    config = dataclasses.replace(parts.config, model=no_statistics, stages=(StageConfig(epochs=2),))
+    config.model.dropout = config.model.drop_path = 0.0
+    parts = wiring.build(config, parts.dataset, parts.mesh)
+    rng = np.random.default_rng(0)
+    label = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 8)]
+    weight = np.array([1, 1, 0, 1, 0, 1, 1, 2], np.float32)
+    images = rng.integers(0, 256, (2, 8, 16, 16, 3), dtype=np.uint8)
+    images[1][weight > 0] = images[0][weight > 0]
+    states = [one_step(parts, Batch(image, label, weight, np.arange(8, dtype=np.int32)))[0] for image in images]
+    for a, b in zip(*(jax.tree.leaves(s.params) for s in states), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_frozen_parameters_and_statistics_do_not_move(parts):
+    with wiring.train_batches(parts, parts.stages[0], start=0) as batches:
+        batch = next(batches)
+    before = paths.flatten(dataclasses.asdict(wiring.initial_state(parts)))
+    after = paths.flatten(dataclasses.asdict(one_step(parts, batch)[0]))
+    for path in before:
+        if path.startswith(("params/", "model_state/")):
+            moved = not np.array_equal(before[path], after[path])
+            assert moved != ("/stem/" in path), path
+
+
+def test_accumulation_equals_the_large_batch(folder, mesh):
+    results = []
+    for batch_size, accumulate in ((16, 1), (8, 2)):
+        config = tiny.config(folder, batch_size=batch_size, optim=OptimConfig(learning_rate=1e-2, accumulate=accumulate))
+        config.model = dataclasses.replace(config.model, name="convnext_atto", depths=(1,), widths=(8,), stem="small")
+        config.model.dropout = config.model.drop_path = 0.0
+        config.stages = (StageConfig(epochs=2),)
+        built = wiring.build(config, data.open_dataset(config.data), mesh)
+        with wiring.train_batches(built, built.stages[0], start=0) as batches:
+            results.append(one_step(built, next(batches))[0])
+    for a, b in zip(*(jax.tree.leaves(r.params) for r in results), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+    assert int(results[1].step) == 1
+
+
+def test_ten_steps_follow_the_golden_trace(finished):
+    """A change that should not alter numbers must not alter these; see CONTRIBUTING."""
+    trace = [round(r["loss"], 3) for r in rows(finished) if r["kind"] == "train"][:10]
+    golden = json.loads((Path(__file__).parent / "golden/loss_trace.json").read_text())
+    np.testing.assert_allclose(trace, golden, atol=5e-3, err_msg=f"the first ten losses are now {trace}")
+
+
+def test_one_device_and_two_agree(tmp_path, folder, finished):
+    code = (
+        "import jax, sys; jax.config.update('jax_num_cpu_devices', 1)\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport tiny; from emojax import train\n"
+        f"train.run(tiny.config({str(folder)!r}), {str(tmp_path / 'run')!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    for one, two in zip(rows(tmp_path / "run"), rows(finished), strict=True):
+        assert (one["kind"], one["step"]) == (two["kind"], two["step"])
+        assert one["loss"] == pytest.approx(two["loss"], rel=2e-3)
+
+
+def test_config_of_a_run_is_readable(finished, folder):
+    assert workdir.read_config(finished) == tiny.config(folder)
+    assert config_lib.differences(workdir.read_config(finished), tiny.config(folder, seed=1)) == ["seed: 0 -> 1"]
+
+
+def test_the_average_starts_as_the_weights(parts):
+    state = wiring.initial_state(parts)
+    for a, b in zip(jax.tree.leaves(state.average["params"]), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert jnp.asarray(state.step).dtype == jnp.int32
