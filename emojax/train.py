@@ -62,7 +62,7 @@ def run(config: Config, workdir: str | Path) -> None:
             )
         )
         _introduce(parts, state, monitor)
-        state = _train(parts, state, loop, checkpointer, monitor)
+        _train(parts, state, loop, checkpointer, monitor)
         _finish(parts, loop, checkpointer, monitor, folder)
 
 
@@ -84,7 +84,7 @@ class _Loop:
 
 def _train(
     parts: Parts, state: TrainState, loop: _Loop, checkpointer: checkpoint.Checkpointer, monitor: Monitor
-) -> TrainState:
+) -> None:
     """The loop. "Step n" always means "after n updates"; what is due is a function of the step."""
     config = parts.config
     evaluate_every = every(config.eval.every_epochs, parts.per_epoch)
@@ -121,7 +121,6 @@ def _train(
                         checkpointer.save(state, _meta(parts, stage, loop), rank=rank)
                 if loop.stopped:
                     break
-    return state
 
 
 def _start(parts: Parts, checkpointer: checkpoint.Checkpointer) -> tuple[TrainState, _Loop]:
@@ -166,8 +165,8 @@ def _note(parts: Parts, loop: _Loop, stage: Stage, step: int, host: Any, monitor
     """Shows the first batch of a stage; remembers images that have become unreadable."""
     names = parts.dataset.class_names
     if step == stage.start + 1 and parts.config.monitor.tensorboard:
-        titles = [f"{names[k]} {p:.2f}".removesuffix(" 1.00") for k, p in zip(host.label.argmax(1), host.label.max(1), strict=True)]
-        monitor.figure("train_batch", step, plots.sample_grid(host.image[:32], titles[:32]))
+        titles = plots.label_titles(host.label[:32], names)
+        monitor.figure("train_batch", step, plots.sample_grid(host.image[:32], titles))
     for i in host.index[(host.weight == 0) & (host.index >= 0)]:
         record = str(parts.dataset.splits["train"].id[i])
         if record not in loop.unreadable and parts.dataset.splits["train"].weight[i] > 0:
@@ -210,3 +209,38 @@ def _meta(parts: Parts, stage: Stage, loop: _Loop) -> checkpoint.Meta:
         fingerprint=parts.fingerprint,
         loop=dataclasses.asdict(loop),
     )
+
+
+def _finish(parts: Parts, loop: _Loop, checkpointer: checkpoint.Checkpointer, monitor: Monitor, folder: Path) -> None:
+    """Judges the best checkpoint on val and, for the only time, on test; writes the report and the mark of a finished run."""
+    config, dataset = parts.config, parts.dataset
+    state, meta = wiring.restored(parts, checkpointer, checkpointer.best())
+    gone = tuple((name, "became unreadable during training") for name in loop.unreadable)
+    info = report.RunInfo(
+        dataset=dataset.name,
+        step=int(state.step),
+        selected_by=config.eval.metric,
+        seed=config.seed,
+        views=config.eval.views,
+        seconds=loop.seconds,
+        notes=dataset.notes,
+        skipped=dataset.skipped + gone,
+        command=" ".join(sys.argv),
+        config_differences=tuple(config_lib.differences(Config(), config)),
+    )
+    monitor.say(f"best checkpoint: after update {info.step:,} (epoch {info.step / parts.per_epoch:.3g})")
+    history = monitor.history()
+    for name in ("val", "test"):
+        if name not in dataset.splits:
+            monitor.say(f"there is no {name} split")
+            continue
+        with monitor.away(f"judging on {name}"):
+            found = wiring.predictions(parts, state, dataset.splits[name], image_size=meta.image_size)
+            judged = metrics.evaluate(found, dataset.class_names)
+        monitor.figure(f"report/{name}", info.step, plots.confusion(judged, title=f"Confusion matrix, {name}"))
+        monitor.say(f"{name:<5} " + ", ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in judged.numbers().items()))
+        if parallel.is_main():
+            report.write(folder / "report", split=name, report=judged, predictions=found, history=history, run=info)
+    if parallel.is_main():
+        files.write_json(folder / dirs.FINISHED, {"step": info.step, "seconds": loop.seconds, "stopped_early": loop.stopped})
+    monitor.say(f"report: {folder / 'report' / 'README.md'}")

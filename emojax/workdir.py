@@ -69,3 +69,8 @@ def read_config(workdir: Path) -> Config:
     if not path.is_file():
         raise WorkdirError(f"{workdir} is not the --workdir of a training run: it has no {CONFIG}")
     return config_lib.from_json(path.read_text(), where=str(path))
+
+
+def is_finished(workdir: Path) -> bool:
+    """Whether a run has written its report."""
+    return (workdir / FINISHED).is_file()

@@ -6,6 +6,10 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emojax.metrics import Report
 
 
 def main(arguments: list[str]) -> int:
@@ -19,7 +23,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import config as config_lib, data, metrics, report
+    from emojax import config as config_lib, data, jsonl, metrics, report
     from emojax.errors import CheckpointError, ConfigError
     from emojax.predict import VIEWS, load
 
@@ -43,13 +47,34 @@ def main(arguments: list[str]) -> int:
         size = classifier.config.eval.batch_size or classifier.config.batch_size
         predictions = classifier.predict_split(dataset.splits[name], batch_size=size)
         judged = metrics.evaluate(predictions, classifier.class_names)
-        sys.stdout.write(report.as_text(name, judged) + "\n")
+        sys.stdout.write(_text(name, judged) + "\n")
         if options.report:
-            about = report.About(
-                command=f"emojax evaluate {' '.join(arguments)}",
-                dataset=dataset,
-                config=dict(config_lib.items(classifier.config)),
+            info = report.RunInfo(
+                dataset=dataset.name,
                 step=classifier.step,
+                selected_by=classifier.config.eval.metric if options.which == "best" else "",
+                seed=classifier.config.seed,
+                views=options.views or classifier.config.eval.views,
+                notes=dataset.notes,
+                skipped=dataset.skipped,
+                command=f"emojax evaluate {' '.join(arguments)}",
+                config_differences=tuple(config_lib.differences(config_lib.Config(), classifier.config)),
             )
-            report.write(Path(options.report), split=name, report=judged, predictions=predictions, history=[], about=about)
+            history = jsonl.read(Path(options.workdir) / "metrics.jsonl")
+            report.write(
+                Path(options.report), split=name, report=judged, predictions=predictions, history=history, run=info
+            )
     return 0
+
+
+def _text(name: str, judged: Report) -> str:
+    """One split as aligned plain text."""
+    wide = max(map(len, judged.class_names))
+    lines = [f"{name}: {judged.n:,} images"]
+    lines += [f"  {key.replace('_', ' '):<18} {value:.4f}" for key, value in judged.numbers().items()]
+    lines += [f"  {'class':<{wide}}  precision  recall     F1  support"]
+    lines += [
+        f"  {row.name:<{wide}}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>5.3f}  {row.support:>7g}"
+        for row in judged.per_class
+    ]
+    return "\n".join(lines)
