@@ -24,8 +24,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, _mode(path))
-        os.replace(temporary, path)
+        Path(temporary).chmod(_mode(path))
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -43,7 +43,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON's own types: arrays, tuples and sets as lists, dataclasses as objects, NaN and infinity as None."""
+    """The value in JSON's own types: arrays and sets as lists, dataclasses as objects, NaN and infinity as None."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):

@@ -1,25 +1,36 @@
-"""How good the predictions are: `evaluate` turns `Predictions` into a `Report`; `TrainMetrics` sums up training steps.
+"""How good predictions are: `evaluate` turns `Predictions` into a `Report`. `TrainMetrics` sums up training steps.
 
 The true class of an example is the argmax of its label distribution, the predicted class the argmax of its
 probabilities; ties go to the class that comes first. Every count is a sum of example weights, so examples of weight 0
 change nothing.
 """
 
-# No `from __future__ import annotations` here: CLU reads the annotations of a Collection as classes.
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
-import flax.struct
-import jax
-import jax.numpy as jnp
 import numpy as np
-from clu import metrics as clu_metrics
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from emojax.errors import ConfigError, DataError
+from emojax.train_metrics import TrainMetrics
 from emojax.types import Predictions
+
+__all__ = [
+    "LOWER_IS_BETTER",
+    "NUMBERS",
+    "WEAK_F1",
+    "ClassNumbers",
+    "Report",
+    "SliceNumbers",
+    "TrainMetrics",
+    "check_number",
+    "evaluate",
+    "is_better",
+]
 
 NUMBERS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top2_accuracy", "loss")
 """Numbers of a `Report` by which checkpoints can be compared (`config.eval.metric`)."""
@@ -39,7 +50,7 @@ class ClassNumbers:
     precision: float
     recall: float
     f1: float
-    support: float
+    support: int | float
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +84,7 @@ class Report:
 
     class_names: tuple[str, ...]
     n: int
-    weight: float
+    weight: int | float
     accuracy: float
     balanced_accuracy: float
     macro_f1: float
@@ -81,7 +92,7 @@ class Report:
     top2_accuracy: float
     loss: float
     per_class: tuple[ClassNumbers, ...]
-    confusion: tuple[tuple[float, ...], ...]
+    confusion: tuple[tuple[int | float, ...], ...]
     slices: Mapping[str, Mapping[str, SliceNumbers]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -252,69 +263,6 @@ def _slices(
     return result
 
 
-def _whole(value: float) -> float:
+def _whole(value: np.floating | float) -> int | float:
     """An int where the sum of weights is whole (all weights 0 or 1), else a float."""
     return int(value) if float(value).is_integer() else float(value)
-
-
-@flax.struct.dataclass
-class WeightedMean(clu_metrics.Metric):
-    """sum(weight * value) / sum(weight), mergeable; NaN while no weight was seen. Float32 scalars."""
-
-    total: Any
-    weight: Any
-
-    @classmethod
-    def empty(cls) -> "WeightedMean":
-        return cls(total=jnp.zeros((), jnp.float32), weight=jnp.zeros((), jnp.float32))
-
-    @classmethod
-    def of(cls, value: Float[Array, "B"], weight: Float[Array, "B"]) -> "WeightedMean":
-        """Weight 0 hides even a NaN: a padded row may hold anything."""
-        value = jnp.where(weight > 0, value.astype(jnp.float32), 0)
-        return cls(total=(value * weight).sum(), weight=weight.sum())
-
-    def merge(self, other: "WeightedMean") -> "WeightedMean":
-        return type(self)(total=self.total + other.total, weight=self.weight + other.weight)
-
-    def compute(self) -> Any:
-        return self.total / self.weight
-
-
-@flax.struct.dataclass
-class MeanLoss(WeightedMean):
-    """Weighted mean of the model output `loss [B]`."""
-
-    @classmethod
-    def from_model_output(cls, *, loss: Any, weight: Any, **_: Any) -> "MeanLoss":
-        return cls.of(loss, weight)
-
-
-@flax.struct.dataclass
-class MeanAccuracy(WeightedMean):
-    """Weighted share of `logits [B, K]` whose argmax is that of `label [B, K]` (the heavier class of a mixed image)."""
-
-    @classmethod
-    def from_model_output(cls, *, logits: Any, label: Any, weight: Any, **_: Any) -> "MeanAccuracy":
-        hit = jnp.argmax(logits, axis=-1) == jnp.argmax(label, axis=-1)
-        return cls.of(hit.astype(jnp.float32), weight)
-
-
-@flax.struct.dataclass
-class TrainMetrics(clu_metrics.Collection):
-    """What training steps report: mean loss and accuracy, and the last gradient norm and learning rate.
-
-    Inside `jax.jit`: `TrainMetrics.single_from_model_output(loss=[B], logits=[B, K], label=[B, K], weight=[B],
-    grad_norm=scalar, learning_rate=scalar)` and `a.merge(b)`, b being the later one. On the host: `compute()`.
-    """
-
-    loss: MeanLoss
-    accuracy: MeanAccuracy
-    grad_norm: clu_metrics.LastValue.from_output("grad_norm")  # pyright: ignore[reportInvalidTypeForm]
-    learning_rate: clu_metrics.LastValue.from_output("learning_rate")  # pyright: ignore[reportInvalidTypeForm]
-
-    def compute(self) -> dict[str, float]:
-        """Waits for the device, then {name: float}; NaN where every weight was 0."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            numbers = clu_metrics.Collection.compute(jax.device_get(self))
-        return {name: float(value) for name, value in numbers.items()}

@@ -143,7 +143,7 @@ def test_slices() -> None:
     probs = [[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.9, 0.1]]
     report = metrics.evaluate(make([0, 1, 0, 1], probs, slices={"lamp": np.array(["b", "b", "a", "a"])}), names(2))
     assert list(report.slices["lamp"]) == ["a", "b"]
-    assert report.slices["lamp"]["b"] == metrics.SliceNumbers(n=2, accuracy=1, balanced_accuracy=1, macro_f1=1)
+    assert report.slices["lamp"]["b"] == metrics.SliceNumbers(n=2, accuracy=1.0, balanced_accuracy=1.0, macro_f1=1.0)
     assert report.slices["lamp"]["a"].accuracy == 0.5
     assert report.slices["lamp"]["a"].macro_f1 == pytest.approx((2 / 3 + 0) / 2)
 
@@ -222,6 +222,29 @@ def test_train_metrics_without_any_weight() -> None:
     assert np.isnan(nothing.compute()["loss"])
     assert nothing.merge(something).compute() == something.compute()
     assert metrics.TrainMetrics.empty().merge(something).compute() == something.compute()
+
+
+def test_merging_does_not_compile_twice() -> None:
+    """The carried metrics keep their types: a weakly typed learning rate would compile the step a second time."""
+    compiled = 0
+
+    @jax.jit
+    def step(totals, i):
+        nonlocal compiled
+        compiled += 1
+        weak = jnp.where(i > 2, 0.1, 0.2)
+        assert weak.weak_type
+        eye = jnp.eye(3)
+        new = metrics.TrainMetrics.single_from_model_output(
+            loss=jnp.ones(3), logits=eye, label=eye, weight=jnp.ones(3), grad_norm=weak, learning_rate=weak
+        )
+        return totals.merge(new)
+
+    totals = metrics.TrainMetrics.empty()
+    for i in range(4):
+        totals = step(totals, jnp.int32(i))
+    assert compiled == 1
+    assert totals.compute()["learning_rate"] == pytest.approx(0.1)
 
 
 def test_imports_stay_light() -> None:

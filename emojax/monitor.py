@@ -1,0 +1,298 @@
+"""Everything a person sees of a run: terminal, log.txt, metrics.jsonl, TensorBoard, the profile.
+
+Nothing here changes the training, and nothing here starts a thread. Rows of kind "train" and "eval" in metrics.jsonl
+hold only numbers that a resumed run repeats bit by bit; measured times go into rows of kind "speed".
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from emojax import jsonl, scoreboard
+from emojax.config import MonitorConfig
+from emojax.events import EventWriter
+from emojax.files import write_text
+from emojax.metrics import Report
+from emojax.profiler import Profiler
+from emojax.progress import Terminal, duration
+from emojax.throughput import Speed, Throughput
+
+FLUSH_SECONDS = 30.0
+
+
+class Monitor:
+    """Shows and records one run. A context manager; `close` leaves nothing open and may be called twice.
+
+    With `active=False` (every process but the first) all methods do nothing and no file is touched. Before `begin`
+    there are messages only. The order of calls in the training loop:
+
+        with monitor.waiting_for_data():
+            batch = next(batches)
+        state, totals = train_step(state, totals, batch)
+        monitor.tick(step, wait_for=totals)           # after each dispatched update
+        monitor.train(step, numbers, images=...)      # every `log_every` steps
+        monitor.status("evaluating")                  # from here to the next batch is not training
+        monitor.evaluated(step, "val", report, best=...)
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        config: MonitorConfig,
+        *,
+        active: bool = True,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Opens log.txt in `workdir`, which is made if missing. `stream`: where people read, default standard error."""
+        self._workdir, self._config, self._active, self._clock = Path(workdir), config, active, clock
+        self._rows: jsonl.JsonLines | None = None
+        self._events: EventWriter | None = None
+        self._numbers: dict[str, float] = {}
+        self._speed: Speed | None = None
+        self._titles = ""
+        self._total_steps, self._steps_per_epoch, self._step = 0, 1.0, 0
+        self._flush_at = clock() + FLUSH_SECONDS
+        self._profiler = Profiler(self._workdir / "profile", first_step=config.profile_step)
+        if active:
+            self._workdir.mkdir(parents=True, exist_ok=True)
+            self._terminal = Terminal(stream or sys.stderr, clock=clock)
+            self._throughput = Throughput(step=0, clock=clock)
+            self._log = (self._workdir / "log.txt").open("a", encoding="utf-8", errors="backslashreplace")
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def say(self, text: str) -> None:
+        """Prints a message and adds it to log.txt with the time of day."""
+        if self._active:
+            self._terminal.message(text)
+            self._write_log(text)
+
+    def progress(self, done: int, total: int) -> None:
+        """Shows how far a long preparation has come; use as a callback."""
+        if self._active:
+            self._terminal.update(lambda: [(1, f"{done:,} of {total:,} ({done / max(total, 1):.0%})")])
+
+    def begin(
+        self, *, total_steps: int, steps_per_epoch: float, start_step: int, lines: Sequence[str], parameters: str
+    ) -> None:
+        """Opens the records, dropping what they hold of steps after `start_step`, and says what is about to happen.
+
+        Args:
+          total_steps: length of the whole run, steps.
+          steps_per_epoch: steps in one pass over the training split; may be fractional.
+          start_step: updates done before this process started; 0 = a fresh run.
+          lines: summary of data, model and devices to print.
+          parameters: text of `clu.parameter_overview.get_parameter_overview`; goes to WORKDIR/parameters.txt.
+        """
+        if not self._active:
+            return
+        self._total_steps, self._steps_per_epoch, self._step = total_steps, steps_per_epoch, start_step
+        self._throughput = Throughput(step=start_step, clock=self._clock)
+        self._rows = jsonl.JsonLines(self._workdir / "metrics.jsonl", start_step=start_step)
+        if self._config.tensorboard:
+            purge = start_step + 1 if start_step else 0
+            self._events = EventWriter(self._workdir / "tensorboard", purge_step=purge)
+        write_text(self._workdir / "parameters.txt", parameters.rstrip() + "\n")
+        for line in (*lines, f"{_size(parameters)}, listed in parameters.txt"):
+            self.say(line)
+        if start_step:
+            self.say(
+                f"Going on after step {start_step:,} of {total_steps:,} (epoch {start_step / steps_per_epoch:.2f})"
+            )
+
+    def status(self, what: str) -> None:
+        """Shows `what …` until the next batch; the time from here to there is not part of images/s."""
+        if self._active:
+            self._throughput.pause()
+            if self._terminal.live:
+                self._terminal.draw([(1, f"{what} …")])
+
+    def compiling(self) -> None:
+        """The next update is compiled first (a stage with another image size); the first one is by itself."""
+        if self._active:
+            self._throughput.expect_compile()
+
+    def waiting_for_data(self) -> AbstractContextManager[None]:
+        """Context in which the loop waits for its next batch."""
+        return self._waiting() if self._active else nullcontext()
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        with self._throughput.waiting():
+            yield
+        if self._throughput.compiling:
+            self._terminal.draw([(1, "compiling …")])
+
+    def tick(self, step: int, *, wait_for: Any = None) -> None:
+        """The update that makes `step` updates was dispatched; it computes `wait_for`, awaited only by the profile."""
+        if not self._active:
+            return
+        self._step = step
+        seconds = self._throughput.tick(step)
+        if seconds is not None:
+            self.say(f"Compiled in {seconds:.1f} s" if seconds < 10 else f"Compiled in {duration(seconds)}")
+        if message := self._profiler.tick(step, wait_for):
+            self.say(message)
+        self._terminal.update(self._live_line)
+
+    def train(self, step: int, numbers: Mapping[str, float], *, images: int) -> None:
+        """Records the training numbers of the steps since the last call.
+
+        Args:
+          step: updates done at the end of that interval.
+          numbers: loss, accuracy, learning_rate, grad_norm: values that depend on nothing but the run itself.
+          images: images in the interval.
+        """
+        if not self._active:
+            return
+        self._numbers = dict(numbers)
+        self._record(step, "train", numbers)
+        self._scalars(step, "train", numbers)
+        speed = self._throughput.close(step, images)
+        if speed is not None:
+            self._speed = speed
+            values = {name: getattr(speed, name) for name in ("images_per_second", "data_wait", "seconds")}
+            self._record(step, "speed", values)
+            self._scalars(step, "speed", values)
+        if self._clock() >= self._flush_at:
+            self._flush()
+        self._terminal.update(self._live_line)
+
+    def evaluated(self, step: int, split: str, report: Report, *, best: bool = False) -> None:
+        """Records and prints the numbers of one split, marked if they are the best so far."""
+        if not self._active:
+            return
+        self._throughput.pause()
+        numbers = report.numbers()
+        self._record(step, "eval", {"split": split, "n": report.n, **numbers})
+        self._scalars(step, split, numbers)
+        if self._events and (best or split != "val"):  # drawing takes a second: only what will be looked at
+            from emojax import plots
+
+            self.figure(f"{split}/confusion", step, plots.confusion(report, title=f"Confusion matrix, {split}"))
+        if split == "val":
+            self._table_line(step, report, best=best)
+        else:
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+            self.say(f"{split}: {shown} ({report.n:,} images)")
+        self._flush()
+
+    def history(self) -> list[dict[str, Any]]:
+        """Rows of kind "train" and "eval" so far; where a resumed run repeated a row, the later one."""
+        if not self._active:
+            return []
+        rows = jsonl.read(self._workdir / "metrics.jsonl")
+        kept = {(r["kind"], r.get("split"), r["step"]): r for r in rows if r.get("kind") in ("train", "eval")}
+        return list(kept.values())
+
+    def hparams(self, values: Mapping[str, Any]) -> None:
+        """Shows the knobs of the run in TensorBoard; flat names."""
+        if self._events:
+            self._events.write_hparams(values)
+
+    def image(self, tag: str, step: int, image: np.ndarray) -> None:
+        """Shows an image, uint8 [H, W, C], in TensorBoard."""
+        if self._events:
+            self._events.write_images(step, {tag: image})
+
+    def images(self, tag: str, step: int, image: np.ndarray, label: np.ndarray, class_names: Sequence[str]) -> None:
+        """Shows the first images of a batch with their labels in TensorBoard: uint8 [B, H, W, C], float32 [B, K]."""
+        if self._events:
+            from emojax import plots
+
+            shown = np.asarray(image[:24])
+            titles = plots.label_titles(np.asarray(label[:24]), class_names)
+            self.figure(tag, step, plots.sample_grid(shown, titles))
+
+    def figure(self, tag: str, step: int, figure: Any) -> None:
+        """Shows a matplotlib figure in TensorBoard."""
+        if self._events:
+            from emojax import plots
+
+            self._events.write_images(step, {tag: plots.pixels(figure)})
+
+    def text(self, tag: str, step: int, text: str) -> None:
+        """Shows Markdown in TensorBoard."""
+        if self._events:
+            self._events.write_texts(step, {tag: text})
+
+    def close(self) -> None:
+        """Ends the profile, takes the live line away and closes the files."""
+        if not self._active:
+            return
+        try:
+            if message := self._profiler.stop():
+                self.say(message)
+        finally:
+            self._active = False
+            self._terminal.clear()
+            for file in (self._rows, self._events, self._log):
+                if file is not None:
+                    file.close()
+            self._rows = self._events = None
+
+    def _record(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        if self._rows:
+            self._rows.append({"kind": kind, "step": step, "epoch": step / self._steps_per_epoch, **values})
+
+    def _scalars(self, step: int, prefix: str, values: Mapping[str, float]) -> None:
+        if self._events:
+            self._events.write_scalars(step, {f"{prefix}/{name}": value for name, value in values.items()})
+
+    def _flush(self) -> None:
+        if self._events:
+            self._events.flush()
+        self._flush_at = self._clock() + FLUSH_SECONDS
+
+    def _write_log(self, text: str) -> None:
+        now = time.strftime("%Y-%m-%d %H:%M:%S%z")
+        self._log.write("".join(f"{now} {line}\n" for line in text.splitlines() or [""]))
+        self._log.flush()
+
+    def _live_line(self) -> list[tuple[int, str]]:
+        """(importance, text) parts of the progress line."""
+        step, total = self._step, self._total_steps
+        parts = [(9, f"epoch {step / self._steps_per_epoch:.2f}/{total / self._steps_per_epoch:g}")]
+        parts.append((6, f"step {step}/{total} {step / max(total, 1):.0%}"))
+        if "loss" in self._numbers:
+            parts.append((8, f"loss {self._numbers['loss']:.4f}"))
+        if "learning_rate" in self._numbers:
+            parts.append((3, f"lr {self._numbers['learning_rate']:.2e}"))
+        if self._speed:
+            parts.append((5, f"{self._speed.images_per_second:,.0f} images/s"))
+            parts.append((4, f"data wait {self._speed.data_wait:.0%}"))
+        left = self._throughput.seconds_left(total)
+        return parts if left is None else [*parts, (7, f"{duration(left)} left")]
+
+    def _table_line(self, step: int, report: Report, *, best: bool) -> None:
+        speed = self._speed.images_per_second if self._speed else None
+        epoch = step / self._steps_per_epoch
+        cells = scoreboard.columns(step, epoch, train=self._numbers, report=report, images_per_second=speed)
+        titles, line = scoreboard.lines(cells, width=self._terminal.width)
+        if titles != self._titles:  # once, and again after the terminal was resized
+            self._titles = titles
+            self.say(titles)
+        self._terminal.message(f"{line}  {self._terminal.emphasise('best')}" if best else line)
+        self._write_log(f"{line}  best" if best else line)
+
+
+def _size(overview: str) -> str:
+    """`28,589,128 parameters (114.4 MB)` from CLU's last line, or that line itself should its form change."""
+    last = overview.rstrip().rpartition("\n")[2]
+    found = re.fullmatch(r"Total: ([\d,]+) -- ([\d,]+) bytes", last)
+    if not found:
+        return last
+    return f"{found[1]} parameters ({int(found[2].replace(',', '')) / 1e6:,.1f} MB)"

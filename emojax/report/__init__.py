@@ -1,0 +1,78 @@
+"""The report of a run: `write` puts JSON, Markdown and figures into WORKDIR/report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emojax import plots
+from emojax.files import write_bytes, write_json, write_text
+from emojax.metrics import Report
+from emojax.report import page
+from emojax.report.run import RunInfo
+from emojax.types import Predictions
+
+__all__ = ["RunInfo", "write"]
+
+
+def write(
+    folder: Path,
+    *,
+    split: str,
+    report: Report,
+    predictions: Predictions,
+    history: Sequence[Mapping[str, Any]],
+    run: RunInfo,
+) -> None:
+    """Writes SPLIT.json, SPLIT.md, the figures, and README.md over all splits written so far.
+
+    Every file is written in one step; README.md comes last, so that what it links to exists.
+
+    Args:
+      folder: made if missing.
+      split: "val" or "test".
+      report: numbers of the split.
+      predictions: what they were computed from.
+      history: rows of metrics.jsonl, as `Monitor.history` returns them.
+      run: where the result comes from.
+    """
+    folder = Path(folder)
+    write_bytes(folder / "history.png", plots.png(plots.history(history)))
+    figure = plots.confusion(report, title=f"Confusion matrix, {split}")
+    write_bytes(folder / f"{split}-confusion.png", plots.png(figure))
+    figure = plots.per_class(report, title=f"Precision, recall and F1 per class, {split}")
+    write_bytes(folder / f"{split}-per-class.png", plots.png(figure))
+    write_json(folder / f"{split}.json", content(split, report, run))
+    write_text(folder / f"{split}.md", page.page(split, report, predictions, run))
+    write_text(folder / "README.md", page.index(_numbers(folder)))
+
+
+def content(split: str, report: Report, run: RunInfo) -> dict[str, Any]:
+    """What SPLIT.json holds: the numbers at the top level, then where they come from."""
+    return {
+        "split": split,
+        **report.to_json(),
+        "step": run.step,
+        "selected_by": run.selected_by,
+        "dataset": run.dataset,
+        "notes": run.notes,
+        "seed": run.seed,
+        "views": run.views,
+        "seconds": run.seconds,
+        "skipped_count": len(run.skipped),
+        "skipped": [{"id": name, "reason": reason} for name, reason in run.skipped],
+        "command": run.command,
+        "config_differences": run.config_differences,
+    }
+
+
+def _numbers(folder: Path) -> dict[str, dict[str, Any]]:
+    """split -> content of its JSON file, val before test."""
+    found = {}
+    for path in sorted(folder.glob("*.json"), key=lambda path: (path.stem != "val", path.stem)):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(value, dict) and "split" in value:
+            found[value["split"]] = value
+    return found

@@ -1,0 +1,148 @@
+"""The sections of a report, each a function to Markdown."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emojax.metrics import NUMBERS, WEAK_F1, Report
+from emojax.progress import duration
+from emojax.report.markdown import code, count, escape, percent, table
+from emojax.report.run import RunInfo
+from emojax.types import Predictions
+
+TITLES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro-F1",
+    "weighted_f1": "Weighted F1",
+    "top2_accuracy": "Top-2 accuracy",
+    "loss": "Cross-entropy, nats",
+}
+PERCENT = ("accuracy", "balanced_accuracy", "top2_accuracy")
+MOST = 30
+"""Rows of a list in the Markdown report; the JSON file has all of them."""
+
+
+def page(split: str, report: Report, predictions: Predictions, run: RunInfo) -> str:
+    """The whole report of one split."""
+    sections = [
+        f"# Report: {escape(run.dataset)}, {escape(split)}",
+        headline(report, run),
+        f"![Confusion matrix]({split}-confusion.png)",
+        "## Classes\n\n" + classes(report),
+        f"![Precision, recall and F1 per class]({split}-per-class.png)",
+        slices(report),
+        "## Confusion matrix\n\nRows are true classes, columns predicted ones.\n\n" + confusion(report),
+        mistakes(report, predictions),
+        "## Training\n\n![Training history](history.png)",
+        skipped(run),
+        how(report, run),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def shown(name: str, value: float) -> str:
+    """A number of a report as people read it."""
+    return percent(value) if name in PERCENT else f"{value:.4f}"
+
+
+def headline(report: Report, run: RunInfo) -> str:
+    """The numbers, the chosen one marked."""
+    rows = [
+        (TITLES[name] + (" (selected by)" if name == run.selected_by else ""), shown(name, value))
+        for name, value in report.numbers().items()
+    ]
+    return table(["Number", "Value"], [("Images", f"{report.n:,}"), *rows])
+
+
+def classes(report: Report) -> str:
+    """Precision, recall, F1 and support, then what is weak."""
+    rows = [
+        (row.name, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", count(row.support))
+        for row in report.per_class
+    ]
+    weak = ", ".join(f"**{escape(name)}**" for name in report.weak_classes)
+    note = f"Weak classes (F1 below {WEAK_F1}): {weak}." if weak else f"No class has an F1 below {WEAK_F1}."
+    return table(["Class", "Precision", "Recall", "F1", "Support"], rows) + f"\n\n{note}"
+
+
+def slices(report: Report) -> str:
+    """One table per slice column, largest groups first; nothing without slice columns."""
+    parts = []
+    for column, values in report.slices.items():
+        largest = sorted(values.items(), key=lambda item: -item[1].n)
+        rows = [
+            (value, f"{s.n:,}", percent(s.accuracy), percent(s.balanced_accuracy), f"{s.macro_f1:.4f}")
+            for value, s in largest[:MOST]
+        ]
+        titles = [column, "Images", "Accuracy", "Balanced accuracy", "Macro-F1"]
+        parts.append(f"## By {escape(column)}\n\n{table(titles, rows)}{_more(len(largest))}")
+    return "\n\n".join(parts)
+
+
+def confusion(report: Report) -> str:
+    """Counts with percent of the true class; empty cells show a dot."""
+    rows = [
+        [name, *(f"{count(n)} ({p:.1f} %)" if n else "·" for n, p in zip(counts, shares, strict=True))]
+        for name, counts, shares in zip(report.class_names, report.confusion, report.row_percent, strict=True)
+    ]
+    return table(["True \\ predicted", *report.class_names], rows)
+
+
+def mistakes(report: Report, predictions: Predictions) -> str:
+    """The most confident mistakes: the first place to look for wrong labels."""
+    true, predicted = predictions.label.argmax(axis=1), predictions.probs.argmax(axis=1)
+    wrong = np.flatnonzero((true != predicted) & (predictions.weight > 0))
+    if not wrong.size:
+        return "## Most confident mistakes\n\nNone: every image was classified correctly."
+    confidence = predictions.probs.max(axis=1)
+    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST]
+    names = report.class_names
+    rows = [
+        (predictions.id[i], names[true[i]], names[predicted[i]], percent(float(confidence[i]))) for i in chosen.tolist()
+    ]
+    titles = ["Image", "True", "Predicted", "Confidence"]
+    intro = "Mistakes of which the model is surest are the first place to look for wrong labels."
+    return f"## Most confident mistakes\n\n{intro}\n\n{table(titles, rows, left=3)}{_more(wrong.size)}"
+
+
+def skipped(run: RunInfo) -> str:
+    """Images that could not be read; nothing when all could."""
+    if not run.skipped:
+        return ""
+    total = len(run.skipped)
+    images = f"{total:,} image{'s' if total != 1 else ''} could not be read and took no part."
+    return f"## Skipped images\n\n{images}\n\n{table(['Image', 'Reason'], run.skipped[:MOST], left=2)}{_more(total)}"
+
+
+def how(report: Report, run: RunInfo) -> str:
+    """How the model was made, so that it can be made again."""
+    facts = [
+        ("Data", run.dataset),
+        ("Classes", f"{len(report.class_names)}"),
+        ("Checkpoint", f"step {run.step:,}" + (f", best by {run.selected_by} on val" if run.selected_by else "")),
+        ("Views", run.views),
+        ("Seed", f"{run.seed}"),
+        ("Training time", duration(run.seconds) if run.seconds is not None else "not measured"),
+    ]
+    parts = ["## How it was made", table(["What", "Value"], [fact for fact in facts if fact[1]], left=2)]
+    parts += ["\n".join(f"- {escape(note)}" for note in run.notes)] if run.notes else []
+    parts += [f"Command:\n\n{code(run.command)}"] if run.command else []
+    changed = "\n".join(run.config_differences) or "none"
+    parts.append(f"Knobs that differ from the defaults:\n\n{code(changed)}")
+    return "\n\n".join(parts)
+
+
+def index(numbers: dict[str, dict[str, float]]) -> str:
+    """The first page: the headline numbers of every split that has a report; `numbers` is split -> name -> value."""
+    rows = [
+        [split, f"{values['n']:,}", *("-" if values.get(m) is None else shown(m, values[m]) for m in NUMBERS)]
+        for split, values in numbers.items()
+    ]
+    links = "\n".join(f"- [{escape(s)}]({s}.md): the full report; numbers in [{s}.json]({s}.json)" for s in numbers)
+    titles = ["Split", "Images", *(TITLES[name] for name in NUMBERS)]
+    return f"# Report\n\n{table(titles, rows)}\n\n{links}\n\n![Training history](history.png)\n"
+
+
+def _more(total: int) -> str:
+    return f"\n\nThe first {MOST} of {total:,}." if total > MOST else ""

@@ -1,0 +1,34 @@
+"""What a report tells about the run besides its numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """Where a result comes from.
+
+    Attributes:
+      dataset: short name of the data.
+      step: optimizer updates behind the judged checkpoint.
+      selected_by: number of the report by which that checkpoint was chosen on `val`; empty = it was not chosen.
+      seed: seed of the run.
+      views: test-time views whose probabilities were averaged.
+      seconds: time spent training, None where it is not known.
+      notes: lines about the data (how the splits were made, attribution).
+      skipped: (record id, reason) of every image that could not be read.
+      command: command line that made the run.
+      config_differences: one line per knob that differs from the defaults.
+    """
+
+    dataset: str
+    step: int
+    selected_by: str
+    seed: int
+    views: str
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    command: str = ""
+    config_differences: tuple[str, ...] = ()
