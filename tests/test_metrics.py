@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -159,7 +160,7 @@ def test_slices() -> None:
 )
 def test_bad_predictions(change: dict[str, np.ndarray], message: str) -> None:
     p = make([0, 1], [[0.5, 0.5], [0.5, 0.5]])
-    parts = {"probs": p.probs, "label": p.label, "weight": p.weight, "id": p.id} | change
+    parts: dict[str, Any] = {"probs": p.probs, "label": p.label, "weight": p.weight, "id": p.id} | change
     with pytest.raises(DataError, match=message):
         metrics.evaluate(Predictions(**parts), names(2))
 
