@@ -4,8 +4,7 @@ Zero or an empty value means "off" wherever that makes sense, so that every fiel
 one flag: `--config.optim.learning_rate=1e-3`, `--config.stages[0].epochs=5`.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: ml_collections reads the fields' types as classes.
 import dataclasses
 import json
 import typing

@@ -11,7 +11,7 @@ import difflib
 import re
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from emojax import config as config_lib
@@ -29,6 +29,7 @@ def main(argv: list[str]) -> None:
         raise ConfigError("--config is missing, for example --config=configs/emoji.py (see --help)")
     if _WORKDIR.value is None:
         raise ConfigError("--workdir is missing, for example --workdir=runs/emoji (see --help)")
+    logging.set_verbosity(logging.WARNING)  # libraries narrate at INFO; emojax speaks through its monitor
     from emojax import train  # here, so that --help does not wait for JAX
 
     train.run(_CONFIG.value, _WORKDIR.value)

@@ -18,9 +18,8 @@ from emojax import checkpoint, config as config_lib, data, files, metrics, paral
 from emojax.config import Config
 from emojax.errors import TrainingError
 from emojax.monitor import Monitor
-from emojax.progress import Terminal
 from emojax.stages import Stage, due, every
-from emojax.types import Dataset, TrainState
+from emojax.types import TrainState
 from emojax.validate import validate
 from emojax.wiring import Parts
 
@@ -39,28 +38,16 @@ def run(config: Config, workdir: str | Path) -> None:
     folder = Path(workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(dirs.claim(folder, config))
+        monitor = stack.enter_context(Monitor(folder, config.monitor, active=parallel.is_main()))
         if dirs.is_finished(folder):
-            Terminal(sys.stderr).message(
-                f"This run is finished: see {folder / 'report'}. Use another --workdir to train again."
-            )
+            monitor.say(f"This run is finished: see {folder / 'report' / 'README.md'}. To train again, use another --workdir.")
             return
         parallel.use_compile_cache()
         mesh = stack.enter_context(parallel.mesh())
-        dataset = _open(config, folder)
+        dataset = data.open_dataset(config.data, cache=folder / "data_check.json", progress=monitor.progress)
         parts = wiring.build(config, dataset, mesh)
         checkpointer = stack.enter_context(contextlib.closing(checkpoint.Checkpointer(folder, config.checkpoint)))
         state, loop = _start(parts, checkpointer)
-        monitor = stack.enter_context(
-            Monitor(
-                folder,
-                config.monitor,
-                total_steps=parts.stages[-1].stop,
-                steps_per_epoch=parts.per_epoch,
-                start_step=int(state.step),
-                metric=config.eval.metric,
-                active=parallel.is_main(),
-            )
-        )
         _introduce(parts, state, monitor)
         _train(parts, state, loop, checkpointer, monitor)
         _finish(parts, loop, checkpointer, monitor, folder)
@@ -95,6 +82,7 @@ def _train(
         if loop.stopped or int(state.step) >= stage.stop:
             continue
         train_step = wiring.train_step(parts, stage)
+        monitor.compiling()
         totals, since, pending = empty, int(state.step), None
         with wiring.train_batches(parts, stage, start=int(state.step)) as batches:
             for step in range(int(state.step) + 1, stage.stop + 1):
@@ -108,7 +96,7 @@ def _train(
                 if pending:
                     _log(pending, monitor)
                     pending = None
-                monitor.tick(step, totals)
+                monitor.tick(step, wait_for=totals)
                 judge = due(step, evaluate_every) or step == stage.stop
                 save = judge or due(step, save_every)
                 if save or due(step, config.monitor.log_every):
@@ -117,8 +105,8 @@ def _train(
                     _log(pending, monitor)
                     pending, loop.seconds = None, time.monotonic() - clock
                     rank = _judge(parts, state, loop, stage, monitor) if judge else -math.inf
-                    with monitor.away("saving"):
-                        checkpointer.save(state, _meta(parts, stage, loop), rank=rank)
+                    monitor.status("saving")
+                    checkpointer.save(state, _meta(parts, stage, loop), rank=rank)
                 if loop.stopped:
                     break
 
@@ -129,15 +117,6 @@ def _start(parts: Parts, checkpointer: checkpoint.Checkpointer) -> tuple[TrainSt
         return wiring.initial_state(parts), _Loop()
     state, meta = wiring.restored(parts, checkpointer, latest)
     return state, _Loop(**meta.loop)
-
-
-def _open(config: Config, folder: Path) -> Dataset:
-    terminal = Terminal(sys.stderr)
-    progress = lambda done, total: terminal.update(lambda: [(1, f"checking images: {done:,} of {total:,}")])  # noqa: E731
-    try:
-        return data.open_dataset(config.data, cache=folder / "data_check.json", progress=progress)
-    finally:
-        terminal.clear()
 
 
 def _introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
@@ -152,9 +131,14 @@ def _introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
         "run": f"{parts.stages[-1].stop:,} updates of {parts.update_images} images, {parts.per_epoch:.4g} an epoch",
     }
     facts |= {f"note {i}" if len(dataset.notes) > 1 else "note": text for i, text in enumerate(dataset.notes, 1)}
-    if step:
-        facts["resumed"] = f"after update {step:,}"
-    monitor.start(parameter_overview.get_parameter_overview(state.params, include_stats=False), facts=facts)
+    indent = max(map(len, facts)) + 2
+    monitor.begin(
+        total_steps=parts.stages[-1].stop,
+        steps_per_epoch=parts.per_epoch,
+        start_step=step,
+        lines=[f"{name:<{indent}}{value}" for name, value in facts.items()],
+        parameters=parameter_overview.get_parameter_overview(state.params, include_stats=False),
+    )
     if step == 0:
         monitor.hparams(dict(config_lib.items(config)))
         steps = np.unique(np.linspace(0, parts.stages[-1].stop - 1, 500).astype(int))
@@ -163,10 +147,8 @@ def _introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
 
 def _note(parts: Parts, loop: _Loop, stage: Stage, step: int, host: Any, monitor: Monitor) -> None:
     """Shows the first batch of a stage; remembers images that have become unreadable."""
-    names = parts.dataset.class_names
-    if step == stage.start + 1 and parts.config.monitor.tensorboard:
-        titles = plots.label_titles(host.label[:32], names)
-        monitor.figure("train_batch", step, plots.sample_grid(host.image[:32], titles))
+    if step == stage.start + 1:
+        monitor.images("train_batch", step, host.image, host.label, parts.dataset.class_names)
     for i in host.index[(host.weight == 0) & (host.index >= 0)]:
         record = str(parts.dataset.splits["train"].id[i])
         if record not in loop.unreadable and parts.dataset.splits["train"].weight[i] > 0:
@@ -188,13 +170,14 @@ def _log(pending: tuple[int, Any, int], monitor: Monitor) -> None:
 def _judge(parts: Parts, state: TrainState, loop: _Loop, stage: Stage, monitor: Monitor) -> float:
     """Evaluates on val, updates the loop's variables, and returns the checkpoint's rank."""
     config, step = parts.config, int(state.step)
-    with monitor.away("evaluating"):
-        found = wiring.predictions(parts, state, parts.dataset.splits["val"], image_size=stage.image_size)
-        judged = metrics.evaluate(found, parts.dataset.class_names)
+    monitor.status("evaluating")
+    found = wiring.predictions(parts, state, parts.dataset.splits["val"], image_size=stage.image_size)
+    judged = metrics.evaluate(found, parts.dataset.class_names)
     name = config.eval.metric
     rank = -judged.number(name) if name in metrics.LOWER_IS_BETTER else judged.number(name)
-    loop.best, loop.waited = (rank, 0) if loop.best is None or rank > loop.best else (loop.best, loop.waited + 1)
-    monitor.evaluated(step, "val", judged)
+    improved = loop.best is None or rank > loop.best
+    loop.best, loop.waited = (rank, 0) if improved else (loop.best, loop.waited + 1)
+    monitor.evaluated(step, "val", judged, best=improved)
     if config.eval.patience and loop.waited >= config.eval.patience:
         loop.stopped = True
         monitor.say(f"stopping early: {name} on val has not improved for {loop.waited} evaluations")
@@ -234,9 +217,9 @@ def _finish(parts: Parts, loop: _Loop, checkpointer: checkpoint.Checkpointer, mo
         if name not in dataset.splits:
             monitor.say(f"there is no {name} split")
             continue
-        with monitor.away(f"judging on {name}"):
-            found = wiring.predictions(parts, state, dataset.splits[name], image_size=meta.image_size)
-            judged = metrics.evaluate(found, dataset.class_names)
+        monitor.status(f"judging on {name}")
+        found = wiring.predictions(parts, state, dataset.splits[name], image_size=meta.image_size)
+        judged = metrics.evaluate(found, dataset.class_names)
         monitor.figure(f"report/{name}", info.step, plots.confusion(judged, title=f"Confusion matrix, {name}"))
         monitor.say(f"{name:<5} " + ", ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in judged.numbers().items()))
         if parallel.is_main():
