@@ -1,0 +1,25 @@
+"""Data: readers, splits, checks, image transforms, mixing and the loader.
+
+Modules that loader processes import use NumPy and Pillow only and touch no device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emojax.config import DataConfig
+    from emojax.types import Dataset
+
+__all__ = ["open_dataset"]
+
+
+def open_dataset(
+    config: DataConfig, *, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> Dataset:
+    """Reads, checks and splits the data that `config` describes; see `emojax.data.sources.open_dataset`."""
+    from emojax.data import sources  # imported here so that `import emojax.data` costs nothing
+
+    return sources.open_dataset(config, cache=cache, progress=progress)

@@ -1,0 +1,274 @@
+"""The loader: splits -> batches on the host, by Grain. Nothing else in emojax knows Grain.
+
+A batch is a pure function of (split, settings, seed, step): the records come from a shuffle keyed by the seed and the
+epoch, every random number of an image from (seed, position in the endless stream), those of mixing from (seed, step).
+So a run resumes by starting at its step, and neither the number of loader processes nor where it was cut matters.
+Batching happens before the stream is divided among loader processes, sharding after the images are numbered.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import hashlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from emojax.config import AugmentConfig
+from emojax.data import mixing as mixing_ops, transforms
+from emojax.data.storage import Unreadable
+from emojax.errors import DataError
+from emojax.types import Batch, Split
+
+_MIXING = 1 << 63  # keeps the keys of batches apart from those of images
+
+
+def generator(seed: int, position: int) -> np.random.Generator:
+    """The random numbers of one image: Philox, a counter-based generator with the same stream on every machine.
+
+    Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3, doi:10.1145/2063384.2063405.
+    """
+    key: Any = _Key(seed, position)  # NumPy takes any ISeedSequence; its type stubs only know one
+    return np.random.Generator(np.random.Philox(key))
+
+
+class _Key(np.random.bit_generator.ISeedSequence):
+    """Hands Philox its 128-bit key as it is; `Philox(key=...)` does the same but first asks the system for entropy,
+    which takes longer than all the random numbers of an image."""
+
+    def __init__(self, seed: int, position: int) -> None:
+        self._key = np.array([seed, position], np.uint64)
+
+    def generate_state(self, n_words: int, dtype: type = np.uint64) -> np.ndarray:
+        del n_words, dtype  # Philox asks for two words of 64 bits
+        return self._key
+
+
+class Loader:
+    """An iterator over host batches that owns threads or processes: use it in a `with`, or call `close`."""
+
+    def __init__(self, batches: grain.MapDataset, *, workers: int, batch_bytes: int) -> None:
+        self._length = len(batches)
+        workers = _affordable(workers, batch_bytes)
+        # Two threads overlap loading with the step. In a loader process, threads would only cost.
+        reading = grain.ReadOptions(num_threads=0 if workers else 2, prefetch_buffer_size=0 if workers else 4)
+        stream = batches.to_iter_dataset(reading)
+        if workers:
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only `app.run` parses
+            options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+            stream = stream.mp_prefetch(options, worker_init_fn=_start_worker)
+        self._iterator: Any = iter(stream)
+        self._copy = workers > 0
+
+    def __len__(self) -> int:
+        """Batches in all, counted from the start."""
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            raise StopIteration
+        fields = next(self._iterator)
+        # Arrays from loader processes are views of shared memory, which must not outlive the loader.
+        return Batch(*([np.array(field) for field in fields] if self._copy else fields))
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends threads and processes; may be called twice."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+            if self._copy:
+                gc.collect()  # the iterator is a cycle that keeps the last batches in shared memory
+
+
+def train_batches(
+    split: Split,
+    *,
+    augment: AugmentConfig,
+    size: int,
+    strength: float,
+    mixing: float,
+    batch_size: int,
+    seed: int,
+    start: int,
+    stop: int,
+    workers: int = 0,
+    process: tuple[int, int] = (0, 1),
+) -> Loader:
+    """The training batches of steps `start` to `stop` - 1, endlessly reshuffled passes over `split`.
+
+    Args:
+      size, strength, mixing: of the stage, see `StageConfig`.
+      batch_size: images per step over all processes.
+      seed: of data order and augmentation, >= 0.
+      workers: loader processes; 0 = two threads. Falls back to 0 where shared memory is too small.
+      process: (index, count); this process gets every count-th image of each global batch. MixUp and CutMix act within
+        that part, with the same factor in all processes.
+
+    Yields `Batch` of NumPy arrays, image uint8 [batch_size / count, size, size, 3]. An image that cannot be read any
+    more is black with weight 0. Raises `DataError` when a batch is larger than the split.
+    """
+    n, local = len(split), _local(batch_size, process)
+    if batch_size > n:
+        raise DataError(
+            f"batch of {batch_size} images is larger than the training split ({n} images): lower config.batch_size"
+        )
+    order = int(np.random.SeedSequence(seed).generate_state(1)[0])  # seeds 0 and 1 must not share shifted epochs
+    record = _TrainRecord(split.images, transforms.scaled(augment, strength), size, seed)
+    batches = (
+        grain.MapDataset.range(n)
+        .shuffle(seed=order)
+        .repeat()
+        .map_with_index(record)[process[0] :: process[1]]
+        .batch(local, drop_remainder=True, batch_fn=_Collate(split.label, split.weight))
+        .map_with_index(_Mix(augment, mixing, seed))[start:stop]
+    )
+    return Loader(batches, workers=workers, batch_bytes=local * size * size * 3)
+
+
+def eval_batches(
+    split: Split, *, size: int, crop: float, batch_size: int, workers: int = 0, process: tuple[int, int] = (0, 1)
+) -> Loader:
+    """Every record of `split` once, in order; the last batch is filled up with weight 0 and index -1.
+
+    Args:
+      crop: `EvalConfig.crop`. The others: as in `train_batches`.
+    """
+    n, local = len(split), _local(batch_size, process)
+    padded = np.full(-(-n // batch_size) * batch_size, -1, np.int64)
+    padded[:n] = np.arange(n)
+    batches = (
+        grain.MapDataset.source(padded)
+        .map(_EvalRecord(split.images, size, crop))[process[0] :: process[1]]
+        .batch(local, drop_remainder=True, batch_fn=_Collate(split.label, split.weight))
+    )
+    return Loader(batches, workers=workers, batch_bytes=local * size * size * 3)
+
+
+def fingerprint(split: Split, *, batch_size: int, seed: int) -> str:
+    """SHA-256 (hex) of what fixes the data order: record names, labels, batch size and seed. Equal before and after a
+    resume, or the position no longer means the same records."""
+    digest = hashlib.sha256(f"emojax data 1\n{batch_size}\n{seed}\n{split.label.shape}\n".encode())
+    for name in split.id:
+        digest.update(str(name).encode() + b"\0")
+    digest.update(np.ascontiguousarray(split.label, "<f4").tobytes())
+    return digest.hexdigest()
+
+
+Record = tuple[np.ndarray, int, bool]
+"""(image, position in the split or -1, readable)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _TrainRecord:
+    images: Any
+    augment: AugmentConfig
+    size: int
+    seed: int
+
+    def __call__(self, position: int, record: int) -> Record:
+        rng = generator(self.seed, position)
+        try:
+            data = self.images[int(record)]
+            return transforms.augmented(data, augment=self.augment, size=self.size, rng=rng), int(record), True
+        except Unreadable:  # the file was changed after the check; an exception would end the whole stream
+            return np.zeros((self.size, self.size, 3), np.uint8), int(record), False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _EvalRecord:
+    images: Any
+    size: int
+    crop: float
+
+    def __call__(self, record: int) -> Record:
+        if record >= 0:
+            try:
+                return (
+                    transforms.eval_image(self.images[int(record)], size=self.size, crop=self.crop),
+                    int(record),
+                    True,
+                )
+            except Unreadable:  # as above
+                pass
+        return np.zeros((self.size, self.size, 3), np.uint8), int(record), False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Collate:
+    label: np.ndarray
+    weight: np.ndarray
+
+    def __call__(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
+        """The fields of a `Batch`; the label of padding is that of the last record, so that its rows sum to 1 too."""
+        images, positions, readable = zip(*records, strict=True)
+        index = np.array(positions, np.int32)
+        weight = np.where(readable, self.weight[index], 0).astype(np.float32)
+        return np.stack(images), self.label[index], weight, index
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Mix:
+    augment: AugmentConfig
+    factor: float
+    seed: int
+
+    def __call__(self, step: int, fields: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        rng = generator(self.seed, _MIXING + step)
+        batch = mixing_ops.mix(Batch(*fields), augment=self.augment, factor=self.factor, rng=rng)
+        return batch.image, batch.label, batch.weight, batch.index
+
+
+def _local(batch_size: int, process: tuple[int, int]) -> int:
+    if batch_size % process[1]:
+        raise DataError(f"batch of {batch_size} images cannot be divided among {process[1]} processes")
+    return batch_size // process[1]
+
+
+def _affordable(workers: int, batch_bytes: int) -> int:
+    """`workers`, or 0 when their batches do not fit into shared memory: a loader process would die of SIGBUS."""
+    shared = Path("/dev/shm")  # noqa: S108 (where multiprocessing keeps shared memory on Linux)
+    if workers == 0 or not shared.is_dir():
+        return workers
+    needed = 2 * batch_bytes * (3 * workers + 2)
+    free = (status := os.statvfs(shared)).f_bavail * status.f_frsize
+    if free >= needed:
+        return workers
+    logging.getLogger("emojax").warning(
+        "%d loader processes need %d MiB of /dev/shm, %d MiB are free: loading with threads instead",
+        workers, needed >> 20, free >> 20,
+    )  # fmt: skip
+    return 0
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Runs first in a loader process: leaves signals to the parent, and ends with it."""
+    del index, count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C and SIGTERM reach the whole group; the parent must still
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # finish its step and save
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(0)  # the parent was killed: without this the process would wait on its queue for ever

@@ -1,0 +1,164 @@
+"""Opening a data set: recognise the format, read, check every image, cut missing splits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from emojax.config import DataConfig
+from emojax.data import checks, emoji, splits
+from emojax.data.checks import Progress
+from emojax.data.tables import SPLITS, split_files
+from emojax.errors import DataError
+from emojax.types import Dataset, Picked, Split
+
+_SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".npz": "npz"}
+_EXPECTED = (
+    "expected emoji, tfds:NAME, a .csv, .parquet or .npz file, a folder with train.csv, train.parquet or train.npz, "
+    "or a folder of class folders"
+)
+
+
+def open_dataset(config: DataConfig, *, cache: Path | None = None, progress: Progress | None = None) -> Dataset:
+    """Reads the data that `config` describes; every image was decoded once when this returns.
+
+    Args:
+      cache: JSON file that keeps the results of the check, so that a resumed run does not repeat it; made when missing.
+      progress: called with (images done, images in all) now and then.
+
+    Unreadable images are left out and listed in `Dataset.skipped`. A set without `val` gets one cut from `train`; one
+    without both `val` and `test` gets both. Splits of small images of one size are kept decoded in memory.
+    Raises `DataError`, naming file, row or class, when the data cannot be used.
+    """
+    dataset = read(config)
+    for split in dataset.splits.values():
+        if len(split) == 0:
+            raise DataError(
+                f"{config.path}: no images found" + (f" for {split.name}" if len(dataset.splits) > 1 else "")
+            )
+    checks.check_labels(dataset)
+    dataset, digests = _without_unreadable(dataset, config, cache, progress or (lambda done, total: None))
+    dataset, digests = _with_all_splits(dataset, digests, config)
+    checks.check_labels(dataset)
+    counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
+    notes = (counts, *dataset.notes, *checks.leaks(digests))
+    return dataclasses.replace(dataset, splits={n: _compact(s) for n, s in dataset.splits.items()}, notes=notes)
+
+
+def read(config: DataConfig) -> Dataset:
+    """The data set as its files state it: no image is decoded, no split is cut."""
+    kind = recognise(config.path) if config.format == "auto" else config.format
+    if kind == "emoji":
+        return emoji.read(config=config)
+    if kind == "tfds":
+        from emojax.data import tfds
+
+        return tfds.read(config.path.removeprefix("tfds:"), config=config)
+    path = Path(config.path)
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder")
+    if kind == "folder":
+        from emojax.data import folder
+
+        if not path.is_dir():
+            raise DataError(f"{path}: is a file; config.data.format = folder expects a folder")
+        return folder.read(path, config=config)
+    if kind == "csv":
+        from emojax.data import csv_table as reader
+    elif kind == "parquet":
+        from emojax.data import parquet_table as reader
+    elif kind == "npz":
+        from emojax.data import npz as reader
+    else:
+        raise DataError(f"config.data.format: {kind!r} is unknown; {_EXPECTED}")
+    return reader.read(path, config=config)
+
+
+def recognise(path: str) -> str:
+    """The format of `path`: emoji, tfds, csv, parquet, npz or folder. Raises `DataError` saying what was found."""
+    if path == "emoji":
+        return "emoji"
+    if path.startswith("tfds:"):
+        return "tfds"
+    place = Path(path)
+    if place.is_file():
+        kind = _SUFFIXES.get(place.suffix.lower())
+        if kind is None:
+            raise DataError(f"{path}: a file of type {place.suffix or '(no suffix)'}; {_EXPECTED}")
+        return kind
+    if not place.is_dir():
+        raise DataError(f"{path}: there is no such file or folder; {_EXPECTED}")
+    kinds = [kind for suffix, kind in _SUFFIXES.items() if _has_split_files(place, suffix)]
+    if len(kinds) > 1:
+        raise DataError(f"{path}: has training files of the types {', '.join(kinds)}; choose by config.data.format")
+    if kinds:
+        return kinds[0]
+    visible = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
+    if any(entry.is_dir() for entry in visible):
+        return "folder"
+    shown = ", ".join(entry.name for entry in visible[:5]) or "nothing"
+    raise DataError(f"{path}: found {shown}{', …' if len(visible) > 5 else ''}; {_EXPECTED}")
+
+
+def _has_split_files(folder: Path, suffix: str) -> bool:
+    try:
+        return bool(split_files(folder, suffix))
+    except DataError:
+        return False
+
+
+def _without_unreadable(
+    dataset: Dataset, config: DataConfig, cache: Path | None, progress: Progress
+) -> tuple[Dataset, dict[str, list[str]]]:
+    """(the data set without its unreadable images, {split: digests})."""
+    total = sum(len(split) for split in dataset.splits.values())
+    memory, before = checks.Cache(cache), 0
+    kept: dict[str, Split] = {}
+    digests: dict[str, list[str]] = {}
+    skipped: list[tuple[str, str]] = []
+    for name, split in dataset.splits.items():
+        scan = checks.scan(split, cache=memory, progress=lambda done, _, before=before: progress(before + done, total))
+        before += len(split)
+        skipped += [(str(split.id[i]), reason) for i, reason in scan.reason.items()]
+        good = np.array([i for i in range(len(split)) if i not in scan.reason], np.int64)
+        whole = split if scan.pixels is None else dataclasses.replace(split, images=scan.pixels)
+        kept[name] = whole if len(good) == len(split) else whole.take(good)
+        digests[name] = [scan.digest[i] for i in good]
+    memory.save()
+    checks.check_bad(skipped, total=total, limit=config.bad_limit)
+    return dataclasses.replace(dataset, splits=kept, skipped=tuple(skipped)), digests
+
+
+def _with_all_splits(
+    dataset: Dataset, digests: dict[str, list[str]], config: DataConfig
+) -> tuple[Dataset, dict[str, list[str]]]:
+    """Cuts `val`, and `test` when both are missing and asked for, out of `train`."""
+    if "val" in dataset.splits:
+        return dataset, digests
+    fractions = {"val": config.val_fraction}
+    if "test" not in dataset.splits and config.test_fraction > 0:
+        fractions["test"] = config.test_fraction
+    train, content = dataset.splits["train"], digests["train"]
+    parts = splits.cut(train.label, train.id.tolist(), content=content, fractions=fractions, seed=config.split_seed)
+    cut = {name: train.take(positions, name=name) for name, positions in parts.items()}
+    found: Mapping[str, Split] = {**dataset.splits, **cut}
+    shares = " and ".join(f"{name} ({share:.0%})" for name, share in fractions.items())
+    note = f"{shares} cut from the training records, stratified by class, split_seed {config.split_seed}"
+    cut_digests = {name: [content[i] for i in positions] for name, positions in parts.items()}
+    ordered = {name: found[name] for name in SPLITS if name in found}
+    return dataclasses.replace(dataset, splits=ordered, notes=(*dataset.notes, note)), {**digests, **cut_digests}
+
+
+def _compact(split: Split) -> Split:
+    """`split` with views of views resolved: loader processes then get the pixels of this split only."""
+    images, positions = split.images, np.arange(len(split))
+    if not isinstance(images, Picked):
+        return split
+    while isinstance(images, Picked):
+        images, positions = images.images, images.positions[positions]
+    return dataclasses.replace(
+        split, images=images[positions] if isinstance(images, np.ndarray) else Picked(images, positions)
+    )

@@ -1,0 +1,236 @@
+"""The loader: the same batches for any worker count, start and process count."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from odd_images import encode
+
+from emojax.config import AugmentConfig, DataConfig
+from emojax.data import open_dataset, pipeline
+from emojax.data.labels import one_hot
+from emojax.data.storage import Packed
+from emojax.errors import DataError
+from emojax.types import Split
+
+AUGMENT = AugmentConfig(
+    crop_area=(0.6, 1.0), flip=0.5, rotate=10.0, brightness=0.2, hue=0.05, erase=0.3, mixup=0.4, cutmix=1.0
+)
+
+
+def make_split(n=37, size=12, damaged=()):
+    rng = np.random.default_rng(0)
+    data = [encode(rng.integers(0, 256, (size, size + i % 3, 3), dtype=np.uint8), "PNG") for i in range(n)]
+    for i in damaged:
+        data[i] = data[i][:40]
+    return Split(
+        name="train",
+        images=Packed.of(data),
+        label=one_hot(np.arange(n) % 5, 5),
+        weight=np.linspace(0.5, 1.5, n, dtype=np.float32),
+        id=np.array([f"r{i}" for i in range(n)]),
+    )
+
+
+def train(split, *, start=0, stop=8, workers=0, process=(0, 1), augment=AUGMENT, batch_size=8, seed=5, **options):
+    settings = {"size": 10, "strength": 1.0, "mixing": 1.0} | options
+    with pipeline.train_batches(
+        split, augment=augment, batch_size=batch_size, seed=seed, start=start, stop=stop, workers=workers,
+        process=process, **settings,
+    ) as loader:  # fmt: skip
+        return list(loader)
+
+
+def evaluate(split, *, workers=0, process=(0, 1), batch_size=8):
+    with pipeline.eval_batches(
+        split, size=10, crop=0.9, batch_size=batch_size, workers=workers, process=process
+    ) as loader:
+        return list(loader)
+
+
+def assert_same(ours, theirs):
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        for name in ("image", "label", "weight", "index"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+def test_shapes_types_and_weights():
+    split = make_split()
+    for batch in train(split, mixing=0.0):
+        assert batch.image.shape == (8, 10, 10, 3) and batch.image.dtype == np.uint8
+        assert batch.label.dtype == batch.weight.dtype == np.float32 and batch.index.dtype == np.int32
+        np.testing.assert_array_equal(batch.label, split.label[batch.index])
+        np.testing.assert_array_equal(batch.weight, split.weight[batch.index])
+
+
+def test_every_pass_is_a_new_permutation():
+    n = 32
+    batches = train(make_split(n), stop=12, augment=AugmentConfig())
+    passes = np.concatenate([batch.index for batch in batches]).reshape(3, n)
+    for one in passes:
+        np.testing.assert_array_equal(np.sort(one), np.arange(n))
+    assert (passes[0] != passes[1]).any() and (passes[1] != passes[2]).any()
+    other = np.concatenate([batch.index for batch in train(make_split(n), stop=4, seed=6)])
+    assert (other != passes[0]).any() and (other != passes[1]).any()
+
+
+def test_images_differ_from_pass_to_pass():
+    split = make_split(8)
+    first, second = train(split, stop=2, mixing=0.0)
+    a, b = (batch.image[np.argsort(batch.index)] for batch in (first, second))
+    assert (a != b).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("start", [1, 4, 5, 7])
+def test_a_run_may_start_anywhere(start):
+    assert_same(train(make_split(), start=start), train(make_split())[start:])
+
+
+@pytest.mark.parametrize("workers", [2])
+def test_loader_processes_change_nothing(workers):
+    split = make_split(damaged=[3])
+    assert_same(train(split, start=3, workers=workers), train(split, start=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("start", [0, 5])
+def test_any_number_of_loader_processes_changes_nothing(workers, start):
+    split = make_split(damaged=[3])
+    assert_same(train(split, start=start, workers=workers), train(split, start=start))
+    assert_same(evaluate(split, workers=workers), evaluate(split))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_one_global_batch(count):
+    split = make_split(damaged=[3])
+    whole = train(split, mixing=0.0)
+    parts = [train(split, mixing=0.0, process=(p, count)) for p in range(count)]
+    for step, batch in enumerate(whole):
+        for p in range(count):
+            for name in ("image", "label", "weight", "index"):
+                np.testing.assert_array_equal(getattr(parts[p][step], name), getattr(batch, name)[p::count])
+    evaluated = [evaluate(split, process=(p, count)) for p in range(count)]
+    for step, batch in enumerate(evaluate(split)):
+        for p in range(count):
+            np.testing.assert_array_equal(evaluated[p][step].image, batch.image[p::count])
+
+
+def test_evaluation_sees_every_record_once_and_in_order():
+    split = make_split()
+    batches = evaluate(split)
+    assert [len(batch.index) for batch in batches] == [8] * 5
+    index = np.concatenate([batch.index for batch in batches])
+    np.testing.assert_array_equal(index, [*range(37), -1, -1, -1])
+    weight = np.concatenate([batch.weight for batch in batches])
+    np.testing.assert_array_equal(weight, [*split.weight, 0, 0, 0])
+    assert (batches[-1].image[5:] == 0).all() and np.allclose(batches[-1].label.sum(1), 1)
+    assert len(evaluate(make_split(5))) == 1
+
+
+def test_damaged_images_are_black_without_weight():
+    split = make_split(damaged=[0, 36])
+    batches = evaluate(split)
+    assert batches[0].weight[0] == 0 and (batches[0].image[0] == 0).all() and batches[0].index[0] == 0
+    assert sum((batch.weight > 0).sum() for batch in batches) == 35
+    for batch in train(split, mixing=0.0, augment=AugmentConfig()):
+        np.testing.assert_array_equal(batch.weight == 0, np.isin(batch.index, [0, 36]))
+
+
+def test_impossible_batches_are_refused():
+    with pytest.raises(DataError, match=r"batch of 64 images is larger than the training split \(37 images\)"):
+        train(make_split(), batch_size=64)
+    with pytest.raises(DataError, match="cannot be divided among 3 processes"):
+        train(make_split(), process=(0, 3))
+
+
+def test_loader_closes_and_ends():
+    loader = pipeline.eval_batches(make_split(), size=10, crop=1.0, batch_size=8)
+    assert len(loader) == 5
+    next(loader)
+    loader.close()
+    loader.close()
+    assert list(loader) == []
+
+
+def test_without_shared_memory_threads_take_over(monkeypatch, caplog):
+    class Full:
+        f_bavail, f_frsize = 1, 4096
+
+    monkeypatch.setattr(pipeline.os, "statvfs", lambda path: Full)
+    assert pipeline._affordable(2, 1 << 20) == 0 and "loading with threads instead" in caplog.text
+    assert pipeline._affordable(0, 1 << 20) == 0
+
+
+def test_fingerprint_sees_what_fixes_the_order():
+    split = make_split()
+    base = pipeline.fingerprint(split, batch_size=8, seed=0)
+    assert base == pipeline.fingerprint(make_split(), batch_size=8, seed=0) and len(base) == 64
+    others = {
+        pipeline.fingerprint(split, batch_size=16, seed=0),
+        pipeline.fingerprint(split, batch_size=8, seed=1),
+        pipeline.fingerprint(split.take(np.arange(36)), batch_size=8, seed=0),
+        pipeline.fingerprint(split.take(np.arange(37)[::-1]), batch_size=8, seed=0),
+    }
+    relabelled = make_split()
+    relabelled.label[0] = relabelled.label[1]
+    others.add(pipeline.fingerprint(relabelled, batch_size=8, seed=0))
+    assert len(others) == 5 and base not in others
+
+
+def test_the_order_is_that_of_the_first_release():
+    """A run that was started with an earlier version must resume with the same records: this may never change."""
+    first = train(make_split(), stop=1, mixing=0.0, augment=AugmentConfig(), size=12)[0]
+    assert first.index.tolist() == [7, 14, 9, 3, 33, 13, 24, 28]
+
+
+def test_splits_pickle_small_and_fast():
+    split = make_split(2000, 4)
+    start = time.perf_counter()
+    data = pickle.dumps(split.images)
+    assert time.perf_counter() - start < 0.05 and len(data) < split.images.buffer.nbytes + 8 * 2001 + 1000
+
+
+ORPHAN = """
+import os, sys, time
+from emojax.config import AugmentConfig, DataConfig
+from emojax.data import open_dataset, pipeline
+if __name__ == "__main__":
+    split = open_dataset(DataConfig()).splits["train"]
+    loader = pipeline.train_batches(split, augment=AugmentConfig(), size=16, strength=1.0, mixing=1.0, batch_size=8,
+                                    seed=0, start=0, stop=1000, workers=1)
+    next(loader)
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="counts processes by /proc")
+def test_loader_processes_end_with_a_killed_parent(tmp_path):
+    (tmp_path / "orphan.py").write_text(ORPHAN)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "orphan.py")], stdout=subprocess.PIPE, text=True,
+                              env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert parent.stdout.readline().strip() == "ready"
+    children = [int(p) for p in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
+    assert children
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and any(Path(f"/proc/{child}").exists() for child in children):
+        time.sleep(0.2)
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+@pytest.mark.slow
+def test_emoji_through_the_whole_loader_twice():
+    split = open_dataset(DataConfig()).splits["train"]
+    assert_same(train(split, size=48, batch_size=32, workers=2), train(split, size=48, batch_size=32))
