@@ -27,7 +27,7 @@ class Unreadable(DataError):  # noqa: N818 (a finding about an image, caught whe
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Packed:
-    """A sequence of byte strings in one buffer: 10^5 images pickle as two arrays instead of 10^5 objects.
+    """A sequence of byte strings in one buffer: 10^5 images travel to a loader process as two arrays.
 
     Attributes:
       buffer: uint8 [T], the strings end to end.
