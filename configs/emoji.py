@@ -1,10 +1,19 @@
 """Quick start: seven emotions from 271 emoji faces, tested on an art style that training never saw.
 
-    python -m emojax.main --config=configs/emoji.py --workdir=runs/emoji
+python -m emojax.main --config=configs/emoji.py --workdir=runs/emoji
 """
 
-from emojax.config import AugmentConfig, AverageConfig, Config, EvalConfig, LossConfig, ModelConfig, OptimConfig
-from emojax.config import ScheduleConfig, StageConfig
+from emojax.config import (
+    AugmentConfig,
+    AverageConfig,
+    Config,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    ScheduleConfig,
+    StageConfig,
+)
 
 
 def get_config() -> Config:
@@ -12,7 +21,15 @@ def get_config() -> Config:
         image_size=64,
         batch_size=32,
         augment=AugmentConfig(
-            flip=0.5, rotate=15, translate=0.08, zoom=0.15, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, erase=0.2
+            flip=0.5,
+            rotate=15,
+            translate=0.08,
+            zoom=0.15,
+            brightness=0.3,
+            contrast=0.3,
+            saturation=0.3,
+            hue=0.05,
+            erase=0.2,
         ),
         model=ModelConfig(name="resnet18", stem="small2", widths=(32, 64, 128, 256)),
         loss=LossConfig(smoothing=0.1),

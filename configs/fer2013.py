@@ -32,5 +32,4 @@ def get_config() -> Config:
         average=AverageConfig(name="ema", decay=0.998),
         stages=(StageConfig(epochs=24),),
         eval=EvalConfig(every_epochs=2, batch_size=256, views="flip"),
-        
     )

@@ -1,9 +1,9 @@
 """Checkpoints: save, restore, best and last, weights only. The only module that knows Orbax.
 
-A checkpoint is a folder `WORKDIR/checkpoints/<step>` with one item per part of the `TrainState` and one JSON item `meta`:
-config, class names, data fingerprint, loop state, versions, and a digest of every array. Orbax commits it with a marker file
-as its last act, so a folder without the marker is never taken for a checkpoint; the digests are there because Orbax
-restores a flipped bit of an array file without noticing.
+A checkpoint is a folder `WORKDIR/checkpoints/<step>` with one item per part of the `TrainState` and one JSON item
+`meta`: config, class names, data fingerprint, loop state, version, and a digest of every array. Orbax commits it with a
+marker file as its last act, so a folder without the marker is never taken for a checkpoint; the digests are there
+because Orbax restores a flipped bit of an array file without noticing.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ class Checkpointer:
             shapes={path: list(x.shape) for path, x in leaves.items()},
         )
         args = ocp.args.Composite(
-            meta=ocp.args.JsonSave(meta.to_json()), **{name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+            meta=ocp.args.JsonSave(meta.to_json()),
+            **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
         )
         metrics = {"rank": rank if math.isfinite(rank) else -1e300}
         try:
@@ -214,10 +215,14 @@ def read_meta(manager: ocp.CheckpointManager, step: int, folder: Path) -> Meta:
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{folder / str(step)} is damaged: its description cannot be read ({_brief(error)})") from error
+        raise CheckpointError(
+            f"{folder / str(step)} is damaged: its description cannot be read ({_brief(error)})"
+        ) from error
 
 
-def _restore(manager: ocp.CheckpointManager, step: int, target: dict[str, Tree], meta: Meta, folder: Path) -> dict[str, Tree]:
+def _restore(
+    manager: ocp.CheckpointManager, step: int, target: dict[str, Tree], meta: Meta, folder: Path
+) -> dict[str, Tree]:
     where = folder / str(step)
     _check_shapes(target, meta, where)
     try:
@@ -228,8 +233,10 @@ def _restore(manager: ocp.CheckpointManager, step: int, target: dict[str, Tree],
     items = {name: found[name] for name in target}
     for path, x in paths.flatten(items).items():
         if digest(x) != meta.digests.get(path):
-            raise CheckpointError(f"{where} is damaged: {path} differs from what was saved. Remove that folder to go on "
-                                  "from an older checkpoint")
+            raise CheckpointError(
+                f"{where} is damaged: {path} differs from what was saved. Remove that folder to go on "
+                "from an older checkpoint"
+            )
     return items
 
 
@@ -239,12 +246,16 @@ def _check_shapes(target: dict[str, Tree], meta: Meta, where: Path) -> None:
     saved = {path for path in meta.digests if path.split("/")[0] in target}
     missing, extra = sorted(set(wanted) - saved), sorted(saved - set(wanted))
     if missing or extra:
-        shown = [f"not in the checkpoint: {p}" for p in missing[:3]] + [f"only in the checkpoint: {p}" for p in extra[:3]]
+        shown = [f"not in the checkpoint: {p}" for p in missing[:3]] + [
+            f"only in the checkpoint: {p}" for p in extra[:3]
+        ]
         raise CheckpointError(f"{where} is of another model or optimizer: " + "; ".join(shown))
     for path, leaf in sorted(wanted.items(), key=lambda item: _ITEMS.index(item[0].split("/")[0])):
         shape = tuple(meta.shapes[path])
         if shape != tuple(leaf.shape):
-            raise CheckpointError(f"{where} is of another model: {path} has shape {shape} there, {tuple(leaf.shape)} here")
+            raise CheckpointError(
+                f"{where} is of another model: {path} has shape {shape} there, {tuple(leaf.shape)} here"
+            )
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:

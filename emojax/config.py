@@ -10,7 +10,6 @@ import json
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from emojax.errors import ConfigError
@@ -29,7 +28,7 @@ class DataConfig:
     """Class names in label order. Empty: taken from the data (folder names sorted, `label_names` of a parquet schema,
     or the sorted distinct labels)."""
     image_column: str = "image"
-    """CSV and parquet: column with image bytes or a path relative to the file's folder. npz and TFDS: array or feature."""
+    """CSV and parquet: column with image bytes or a path relative to the file's folder. npz, TFDS: array or feature."""
     label_column: str = "label"
     """CSV, parquet, npz, TFDS: column with a class name or an integer class id."""
     vote_columns: tuple[str, ...] = ()
@@ -64,7 +63,7 @@ class AugmentConfig:
     flip: float = 0.0
     """Probability of a left-right mirror image."""
     rotate: float = 0.0
-    """Largest rotation, degrees, uniform in [-x, x]; bilinear, corners filled with the border colour."""
+    """Largest rotation, degrees, uniform in [-x, x]; bilinear, corners filled with the mean colour of the border."""
     translate: float = 0.0
     """Largest shift as a share of the side, uniform in [-x, x] on both axes."""
     zoom: float = 0.0
@@ -78,7 +77,8 @@ class AugmentConfig:
     hue: float = 0.0
     """Colour jitter: hue shift uniform in [-x, x] of the full circle; at most 0.5."""
     erase: float = 0.0
-    """Probability of random erasing (Zhong et al. 2017, arXiv:1708.04896): one rectangle filled with the data mean."""
+    """Probability of random erasing (Zhong et al. 2017, arXiv:1708.04896): one rectangle filled with the mean
+    colour of ImageNet, which is 0 after normalisation."""
     erase_area: tuple[float, float] = (0.02, 0.3333)
     """Random erasing: share of the area, uniform."""
     erase_ratio: tuple[float, float] = (0.3, 3.3)
@@ -99,8 +99,8 @@ class ModelConfig:
     name: str = "resnet18"
     """resnet18/34/50/101/152, convnext_atto/femto/pico/nano/tiny/small/base/large."""
     stem: str = "imagenet"
-    """ResNet: `imagenet` (7x7 stride 2, max-pool), `small` (3x3 stride 1), `small2` (3x3 stride 2). ConvNeXt: `imagenet`
-    (patch 4) or `small` (patch 2)."""
+    """ResNet: `imagenet` (7x7 stride 2, max-pool), `small` (3x3 stride 1), `small2` (3x3 stride 2). ConvNeXt:
+    `imagenet` (patch 4) or `small` (patch 2)."""
     depths: tuple[int, ...] = ()
     """Blocks per stage; empty = as published for `name`."""
     widths: tuple[int, ...] = ()
@@ -312,14 +312,3 @@ def differences(old: Config, new: Config) -> list[str]:
         for key in dict.fromkeys([*a, *b])
         if a.get(key, "absent") != b.get(key, "absent") and not key.startswith(MAY_CHANGE)
     ]
-
-
-def find_recipe(name: str) -> str:
-    """Path of a recipe: `name` itself, or the file of that name among the recipes that ship with emojax."""
-    here = Path(__file__).resolve().parent
-    choices = [Path(name), here / name, here.parent / name]
-    for path in choices:
-        if path.is_file():
-            return str(path)
-    shipped = sorted(p.name for d in (here / "configs", here.parent / "configs") for p in d.glob("*.py"))
-    raise ConfigError(f"--config={name}: no such file; recipes that ship with emojax: {', '.join(shipped)}")

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from emojax.config import LossConfig
 
-Loss = Callable[[Float[Array, "B K"], Float[Array, "B K"]], Float[Array, "B"]]
+Loss = Callable[[Float[Array, "B K"], Float[Array, "B K"]], Float[Array, " B"]]
 
 
 def smooth(label: Float[Array, "B K"], amount: float) -> Float[Array, "B K"]:
@@ -18,7 +18,7 @@ def smooth(label: Float[Array, "B K"], amount: float) -> Float[Array, "B K"]:
     return (1 - amount) * label + amount / label.shape[-1]
 
 
-def cross_entropy(logits: Float[Array, "B K"], label: Float[Array, "B K"]) -> Float[Array, "B"]:
+def cross_entropy(logits: Float[Array, "B K"], label: Float[Array, "B K"]) -> Float[Array, " B"]:
     """-sum_k label_k log softmax(logits)_k, in nats."""
     return -jnp.sum(label * jax.nn.log_softmax(logits), axis=-1)
 
@@ -26,7 +26,7 @@ def cross_entropy(logits: Float[Array, "B K"], label: Float[Array, "B K"]) -> Fl
 def make(config: LossConfig) -> Loss:
     """The training loss of a config."""
 
-    def loss(logits: Float[Array, "B K"], label: Float[Array, "B K"]) -> Float[Array, "B"]:
+    def loss(logits: Float[Array, "B K"], label: Float[Array, "B K"]) -> Float[Array, " B"]:
         return cross_entropy(logits, smooth(label, config.smoothing))
 
     return loss

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -45,9 +46,20 @@ def _parse_flags(argv: list[str]) -> list[str]:
         raise ConfigError(f"the command line could not be read: {error}") from error
 
 
+def find_recipe(name: str) -> str:
+    """Path of a recipe: `name` itself, or the file of that name among the recipes that ship with emojax."""
+    here = Path(__file__).resolve().parent
+    choices = [Path(name), here / name, here.parent / name]
+    for path in choices:
+        if path.is_file():
+            return str(path)
+    shipped = sorted(p.name for d in (here / "configs", here.parent / "configs") for p in d.glob("*.py"))
+    raise ConfigError(f"--config={name}: no such file; recipes that ship with emojax: {', '.join(shipped)}")
+
+
 def _find_recipe(arg: str) -> str:
     match = re.fullmatch(r"--?config=(.*)", arg)
-    return f"--config={config_lib.find_recipe(match[1])}" if match else arg
+    return f"--config={find_recipe(match[1])}" if match else arg
 
 
 def _unknown_knob(argv: list[str], error: KeyError) -> str:

@@ -1,4 +1,4 @@
-"""One optax chain, read top to bottom: freeze → clip → rule → decay → layer rates → learning rate → freeze → accumulate."""
+"""One optax chain: freeze → clip → rule with decay → layer rates → learning rate → freeze → accumulate."""
 
 from __future__ import annotations
 

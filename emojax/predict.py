@@ -1,4 +1,4 @@
-"""The inference function, test-time views, predictions over a split, and `load`: everything that answers "which class?"."""
+"""The inference function, test-time views, predictions over a split, and `load`: all that answers "which class?"."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def inference_function(model: models.Model, *, views: str) -> Infer:
     return infer
 
 
-def over(infer: Infer, params: Tree, model_state: Tree, batches: Iterable[Batch], split: Split, *, mesh: Mesh) -> Predictions:
+def over(
+    infer: Infer, params: Tree, model_state: Tree, batches: Iterable[Batch], split: Split, *, mesh: Mesh
+) -> Predictions:
     """Runs a jitted inference function over all batches of a split.
 
     Records whose image could not be read come back with weight 0.
@@ -109,10 +111,16 @@ class Classifier:
         Returns:
           Predictions in the order of `images`; weight 0 marks pictures that could not be read. `label` is uniform.
         """
-        names = np.asarray([str(x) if isinstance(x, str | Path) else f"image {i}" for i, x in enumerate(images)], object)
+        names = np.asarray(
+            [str(x) if isinstance(x, str | Path) else f"image {i}" for i, x in enumerate(images)], object
+        )
         uniform = np.full((len(images), len(self.class_names)), 1 / len(self.class_names), np.float32)
         split = Split(
-            name="predict", images=_Inputs(tuple(images)), label=uniform, weight=np.ones(len(images), np.float32), id=names
+            name="predict",
+            images=_Inputs(tuple(images)),
+            label=uniform,
+            weight=np.ones(len(images), np.float32),
+            id=names,
         )
         return self.predict_split(split, batch_size=batch_size or min(32, max(1, len(images))))
 
@@ -124,7 +132,12 @@ class Classifier:
             weights = parallel.replicate(mesh, self._weights)
             crop, workers = self.config.eval.crop, self.config.data.workers
             with pipeline.eval_batches(
-                split, size=self.image_size, crop=crop, batch_size=batch_size, workers=workers, process=parallel.process()
+                split,
+                size=self.image_size,
+                crop=crop,
+                batch_size=batch_size,
+                workers=workers,
+                process=parallel.process(),
             ) as batches:
                 return over(self._infer, weights["params"], weights["model_state"], batches, split, mesh=mesh)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""]]
+Schedule = Callable[[Any], Float[Array, ""]]
 """Number of updates already done → learning rate of the next update."""
 
 

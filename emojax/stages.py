@@ -69,7 +69,9 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
         warmup = round(schedule.warmup_epochs * per_epoch)
         if warmup >= span[1] - span[0]:
             knob = f"stages[{i}].schedule" if own else "schedule"
-            raise ConfigError(f"config.{knob}.warmup_epochs: {warmup} updates of warm-up in a span of {span[1] - span[0]}")
+            raise ConfigError(
+                f"config.{knob}.warmup_epochs: {warmup} updates of warm-up in a span of {span[1] - span[0]}"
+            )
         planned.append(
             Stage(
                 number=i,

@@ -19,8 +19,8 @@ Step = Callable[[TrainState, Any, Batch, Array], tuple[TrainState, Any]]
 """(state, metrics so far, batch, run key) → (state after one update, metrics with this batch merged in)."""
 
 
-def weighted_mean(value: Float[Array, "B"], weight: Float[Array, "B"]) -> Float[Array, ""]:
-    """sum(weight value) / sum(weight); 0 when all weights are 0. The only place where examples are averaged for training."""
+def weighted_mean(value: Float[Array, " B"], weight: Float[Array, " B"]) -> Float[Array, ""]:
+    """sum(weight value) / sum(weight); 0 when all weights are 0. The one place where examples are averaged."""
     return jnp.sum(weight * value) / jnp.maximum(jnp.sum(weight), 1e-9)
 
 

@@ -14,7 +14,18 @@ import jax
 import numpy as np
 from clu import parameter_overview
 
-from emojax import checkpoint, config as config_lib, data, files, metrics, parallel, plots, report, wiring, workdir as dirs
+from emojax import (
+    checkpoint,
+    config as config_lib,
+    data,
+    files,
+    metrics,
+    parallel,
+    plots,
+    report,
+    wiring,
+    workdir as dirs,
+)
 from emojax.config import Config
 from emojax.errors import TrainingError
 from emojax.monitor import Monitor
@@ -40,7 +51,9 @@ def run(config: Config, workdir: str | Path) -> None:
         stack.enter_context(dirs.claim(folder, config))
         monitor = stack.enter_context(Monitor(folder, config.monitor, active=parallel.is_main()))
         if dirs.is_finished(folder):
-            monitor.say(f"This run is finished: see {folder / 'report' / 'README.md'}. To train again, use another --workdir.")
+            monitor.say(
+                f"This run is finished: see {folder / 'report' / 'README.md'}. To train again, use another --workdir."
+            )
             return
         parallel.use_compile_cache()
         mesh = stack.enter_context(parallel.mesh())
@@ -100,8 +113,9 @@ def _train(
                 judge = due(step, evaluate_every) or step == stage.stop
                 save = judge or due(step, save_every)
                 if save or due(step, config.monitor.log_every):
-                    pending, totals, since = (step, totals, (step - since) * parts.update_images), empty, step
-                if save:
+                    pending = (step, totals, (step - since) * parts.update_images)
+                    totals, since = empty, step
+                if save and pending:
                     _log(pending, monitor)
                     pending, loop.seconds = None, time.monotonic() - clock
                     rank = _judge(parts, state, loop, stage, monitor) if judge else -math.inf
@@ -195,7 +209,7 @@ def _meta(parts: Parts, stage: Stage, loop: _Loop) -> checkpoint.Meta:
 
 
 def _finish(parts: Parts, loop: _Loop, checkpointer: checkpoint.Checkpointer, monitor: Monitor, folder: Path) -> None:
-    """Judges the best checkpoint on val and, for the only time, on test; writes the report and the mark of a finished run."""
+    """Judges the best checkpoint on val and, for the only time, on test; writes the report, then the finished mark."""
     config, dataset = parts.config, parts.dataset
     state, meta = wiring.restored(parts, checkpointer, checkpointer.best())
     gone = tuple((name, "became unreadable during training") for name in loop.unreadable)
@@ -221,9 +235,13 @@ def _finish(parts: Parts, loop: _Loop, checkpointer: checkpoint.Checkpointer, mo
         found = wiring.predictions(parts, state, dataset.splits[name], image_size=meta.image_size)
         judged = metrics.evaluate(found, dataset.class_names)
         monitor.figure(f"report/{name}", info.step, plots.confusion(judged, title=f"Confusion matrix, {name}"))
-        monitor.say(f"{name:<5} " + ", ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in judged.numbers().items()))
+        monitor.say(
+            f"{name:<5} " + ", ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in judged.numbers().items())
+        )
         if parallel.is_main():
             report.write(folder / "report", split=name, report=judged, predictions=found, history=history, run=info)
     if parallel.is_main():
-        files.write_json(folder / dirs.FINISHED, {"step": info.step, "seconds": loop.seconds, "stopped_early": loop.stopped})
+        files.write_json(
+            folder / dirs.FINISHED, {"step": info.step, "seconds": loop.seconds, "stopped_early": loop.stopped}
+        )
     monitor.say(f"report: {folder / 'report' / 'README.md'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import typing
 from typing import Any
@@ -14,6 +15,10 @@ from emojax.errors import ConfigError
 def _check(path: str, value: Any, ok: bool, expected: str) -> None:
     if not ok:
         raise ConfigError(f"config.{path}: expected {expected}, found {value!r}")
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 CHOICES = {
@@ -79,7 +84,12 @@ _RANGES = {  # path: (lowest, highest, whether the ends are allowed)
     "stages.schedule.final": (0, 1, "[]"),
 }
 
-_PAIRS = {"augment.crop_area": 1.0, "augment.crop_ratio": 100.0, "augment.erase_area": 1.0, "augment.erase_ratio": 100.0}
+_PAIRS = {
+    "augment.crop_area": 1.0,
+    "augment.crop_ratio": 100.0,
+    "augment.erase_area": 1.0,
+    "augment.erase_ratio": 100.0,
+}
 
 
 def check_types(value: Any, hint: Any, path: str = "") -> None:
@@ -98,8 +108,8 @@ def check_types(value: Any, hint: Any, path: str = "") -> None:
         for i, part in enumerate(value):
             check_types(part, args[0], f"{path}[{i}]")
         return
-    allowed = (int, float) if hint is float else hint
-    found = isinstance(value, allowed) and not isinstance(value, bool) and value == value
+    allowed: Any = (int, float) if hint is float else hint
+    found = isinstance(value, allowed) and not isinstance(value, bool) and not _is_nan(value)
     _check(path, value, found, f"a value of type {getattr(hint, '__name__', hint)}")
 
 
@@ -116,7 +126,9 @@ def validate(config: Config) -> Config:
             _check(path, value, value in CHOICES[key], f"one of {', '.join(map(repr, CHOICES[key]))}")
         elif key in _RANGES:
             low, high, ends = _RANGES[key]
-            ok = (value >= low if ends[0] == "[" else value > low) and (value <= high if ends[1] == "]" else value < high)
+            ok = (value >= low if ends[0] == "[" else value > low) and (
+                value <= high if ends[1] == "]" else value < high
+            )
             _check(path, value, ok, f"a number in {ends[0]}{low}, {high}{ends[1]}")
         elif key in _PAIRS:
             ok = 0 < value[0] <= value[1] <= _PAIRS[key]
@@ -126,11 +138,18 @@ def validate(config: Config) -> Config:
         _check(f"stages[{i}].image_size", size, size == 0 or 8 <= size <= 4096, "0 or a number in [8, 4096]")
         own = stage.schedule
         fits = not own.name or own.warmup_epochs < stage.epochs
-        _check(f"stages[{i}].schedule.warmup_epochs", own.warmup_epochs, fits, f"less than the stage's {stage.epochs} epochs")
+        _check(
+            f"stages[{i}].schedule.warmup_epochs",
+            own.warmup_epochs,
+            fits,
+            f"less than the stage's {stage.epochs} epochs",
+        )
     shared = sum(stage.epochs for stage in config.stages if not stage.schedule.name)
     fits = shared == 0 or config.schedule.warmup_epochs < shared
     _check("schedule.warmup_epochs", config.schedule.warmup_epochs, fits, f"less than the run's {shared:g} epochs")
-    _check("data.classes", config.data.classes, len(set(config.data.classes)) == len(config.data.classes), "distinct names")
+    _check(
+        "data.classes", config.data.classes, len(set(config.data.classes)) == len(config.data.classes), "distinct names"
+    )
     total = config.data.val_fraction + config.data.test_fraction
     _check("data.val_fraction", config.data.val_fraction, total < 1, "val_fraction + test_fraction < 1")
     return config

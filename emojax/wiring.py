@@ -1,4 +1,4 @@
-"""What a run consists of: data, stages, model, optimizer and step, built from a `Config` and fixed before the first step."""
+"""What a run consists of: data, stages, model, optimizer and step, all fixed before the first step."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def build(config: Config, dataset: Dataset, mesh: Mesh) -> Parts:
         per_epoch=stages_lib.steps_per_epoch(config, len(train)),
         rate=optim.learning_rate(config.optim, stages),
         infer=jax.jit(predict.inference_function(model, views=config.eval.views)),
-        fingerprint=pipeline.fingerprint(train, batch_size=config.batch_size * config.optim.accumulate, seed=config.seed),
+        fingerprint=pipeline.fingerprint(
+            train, batch_size=config.batch_size * config.optim.accumulate, seed=config.seed
+        ),
         key=jax.random.key(config.seed),
     )
     for stage in stages:  # a pattern that matches nothing, or a batch larger than the set, must not wait for its stage
@@ -92,9 +94,7 @@ def _shapes(parts: Parts) -> Tree:
 
 
 def _optimizer(parts: Parts, stage: Stage) -> Any:
-    return optim.make(
-        parts.config.optim, _shapes(parts), rate=parts.rate, frozen=stage.frozen, depth=parts.model.depth
-    )
+    return optim.make(parts.config.optim, _shapes(parts), rate=parts.rate, frozen=stage.frozen, depth=parts.model.depth)
 
 
 def train_step(parts: Parts, stage: Stage) -> step.Step:
@@ -158,7 +158,8 @@ def restored(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> 
     state, meta = checkpointer.restore(initial_state(parts), step)
     if meta.class_names != parts.dataset.class_names:
         raise CheckpointError(
-            f"the checkpoint's classes are {', '.join(meta.class_names)}; the data's {', '.join(parts.dataset.class_names)}"
+            f"the checkpoint's classes are {', '.join(meta.class_names)}; "
+            f"the data's are {', '.join(parts.dataset.class_names)}"
         )
     if meta.fingerprint != parts.fingerprint:
         raise CheckpointError(

@@ -8,8 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from emojax import config as config_lib
-from emojax import files
+from emojax import config as config_lib, files
 from emojax.config import Config
 from emojax.errors import WorkdirError
 
@@ -38,7 +37,9 @@ def claim(workdir: Path, config: Config) -> Iterator[None]:
         raise WorkdirError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go when the process dies, however it dies
+            fcntl.flock(
+                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # the kernel lets go when the process dies, however it dies
         except OSError as error:
             holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
             raise WorkdirError(f"--workdir={workdir}: another run (process {holder}) is using it") from error

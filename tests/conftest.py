@@ -10,7 +10,6 @@ import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_numpy_rank_promotion", "warn")
 
 # Array shapes and types are checked against their annotations in the modules that do arithmetic.
 install_import_hook(

@@ -15,9 +15,7 @@ from emojax.config import CheckpointConfig, Config
 from emojax.errors import CheckpointError
 from emojax.types import TrainState
 
-META = Meta(
-    config=Config(), class_names=("a", "b|ü"), image_size=64, fingerprint="f", loop={"best": 0.5, "waited": 1}
-)
+META = Meta(config=Config(), class_names=("a", "b|ü"), image_size=64, fingerprint="f", loop={"best": 0.5, "waited": 1})
 
 
 def make_state(step=3, width=4, average=True, model_state=True):
@@ -31,7 +29,8 @@ def make_state(step=3, width=4, average=True, model_state=True):
 def same(a, b):
     left, right = paths.flatten(a), paths.flatten(b)
     return left.keys() == right.keys() and all(
-        np.asarray(left[k]).tobytes() == np.asarray(right[k]).tobytes() and left[k].dtype == right[k].dtype for k in left
+        np.asarray(left[k]).tobytes() == np.asarray(right[k]).tobytes() and left[k].dtype == right[k].dtype
+        for k in left
     )
 
 
@@ -101,7 +100,9 @@ def test_no_checkpoint_is_said_plainly(tmp_path):
 
 def test_another_model_is_named(keeper):
     keeper.save(make_state(), META, rank=1.0)
-    with pytest.raises(CheckpointError, match=r"another model: params/stem/kernel has shape \(3, 4\) there, \(3, 5\) here"):
+    with pytest.raises(
+        CheckpointError, match=r"another model: params/stem/kernel has shape \(3, 4\) there, \(3, 5\) here"
+    ):
         keeper.restore(make_state(width=5), 3)
     with pytest.raises(CheckpointError, match="only in the checkpoint: average/"):
         keeper.restore(dataclasses.replace(make_state(), average={"params": {}, "x": jnp.ones(1)}), 3)
@@ -147,4 +148,3 @@ def test_a_folder_without_commit_marker_is_no_checkpoint(tmp_path):
     keeper.save(make_state(), META, rank=1.0)
     assert keeper.latest() == 3
     keeper.close()
-

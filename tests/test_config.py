@@ -40,7 +40,10 @@ def test_json_of_another_version_is_refused():
         ({"stages": ()}, "config.stages: expected at least one stage"),
         ({"stages": (3,)}, r"config.stages\[0\]: expected StageConfig"),
         ({"stages": (StageConfig(epochs=0),)}, r"config.stages\[0\].epochs"),
-        ({"schedule": ScheduleConfig(warmup_epochs=30)}, "config.schedule.warmup_epochs: expected less than the run's 30"),
+        (
+            {"schedule": ScheduleConfig(warmup_epochs=30)},
+            "config.schedule.warmup_epochs: expected less than the run's 30",
+        ),
         (
             {"stages": (StageConfig(epochs=1, schedule=ScheduleConfig(warmup_epochs=2)),)},
             r"config.stages\[0\].schedule.warmup_epochs",
@@ -91,7 +94,7 @@ def test_recipes_are_valid_and_match_their_golden_file(recipe):
     text = config_lib.to_json(validate(namespace["get_config"]())) + "\n"
     golden = ROOT / "tests/golden" / f"config_{recipe.stem}.json"
     assert golden.exists() and golden.read_text() == text, (
-        f"{recipe.name} resolves to another config than {golden.name}. If that is meant, write the new text there:\n{text}"
+        f"{recipe.name} resolves to another config than {golden.name}. If that is meant, write there:\n{text}"
     )
 
 
@@ -119,5 +122,5 @@ def test_command_line_errors_are_one_line(arguments, message):
 
 def test_find_recipe_falls_back_to_shipped_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert config_lib.find_recipe("configs/emoji.py").endswith("configs/emoji.py")
+    assert main.find_recipe("configs/emoji.py").endswith("configs/emoji.py")
     assert main._find_recipe("--workdir=x") == "--workdir=x"

@@ -85,7 +85,9 @@ def test_accumulation_averages_and_the_schedule_counts_updates():
 
 
 def test_a_pattern_that_matches_nothing_is_an_error():
-    with pytest.raises(ConfigError, match="'^backbone' matches no parameter; top-level names are head, stem".replace("^", r"\^")):
+    with pytest.raises(
+        ConfigError, match="'^backbone' matches no parameter; top-level names are head, stem".replace("^", r"\^")
+    ):
         chain(OptimConfig(), frozen="^backbone")
     with pytest.raises(ConfigError, match="not a regular expression"):
         chain(OptimConfig(no_decay="("))
@@ -93,7 +95,10 @@ def test_a_pattern_that_matches_nothing_is_an_error():
 
 def test_learning_rate_of_a_run_with_stages():
     stages = plan(
-        Config(batch_size=10, stages=(StageConfig(epochs=1), StageConfig(epochs=1, schedule=ScheduleConfig(name="constant")))),
+        Config(
+            batch_size=10,
+            stages=(StageConfig(epochs=1), StageConfig(epochs=1, schedule=ScheduleConfig(name="constant"))),
+        ),
         100,
     )
     rate = optim.learning_rate(OptimConfig(learning_rate=2.0), stages)

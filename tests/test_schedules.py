@@ -39,7 +39,11 @@ def test_constant():
 
 
 def test_join_switches_at_the_step():
-    joined = schedules.join([(0, schedules.make("constant", peak=1.0, start=0, stop=5)),
-                             (5, schedules.make("constant", peak=3.0, start=5, stop=9))])
+    joined = schedules.join(
+        [
+            (0, schedules.make("constant", peak=1.0, start=0, stop=5)),
+            (5, schedules.make("constant", peak=3.0, start=5, stop=9)),
+        ]
+    )
     assert [float(joined(s)) for s in (0, 4, 5, 8)] == [1, 1, 3, 3]
     assert math.isfinite(float(jax.jit(joined)(7)))

@@ -1,5 +1,7 @@
 """Epochs become steps in one place; worked out by hand."""
 
+import itertools
+
 import pytest
 
 from emojax.config import Config, OptimConfig, ScheduleConfig, StageConfig
@@ -8,7 +10,9 @@ from emojax.stages import due, every, plan, steps_per_epoch
 
 
 def test_one_stage():
-    config = Config(batch_size=32, schedule=ScheduleConfig(warmup_epochs=2, final=0.1), stages=(StageConfig(epochs=10),))
+    config = Config(
+        batch_size=32, schedule=ScheduleConfig(warmup_epochs=2, final=0.1), stages=(StageConfig(epochs=10),)
+    )
     (stage,) = plan(config, 100)  # 3.125 steps an epoch
     assert (stage.start, stage.stop, stage.span, stage.warmup) == (0, 31, (0, 31), 6)
     assert (stage.image_size, stage.schedule, stage.final) == (224, "cosine", 0.1)
@@ -38,7 +42,7 @@ def test_rounding_never_loses_steps():
     stages = tuple(StageConfig(epochs=0.7) for _ in range(10))
     planned = plan(Config(batch_size=3, stages=stages), 31)
     assert planned[-1].stop == round(7 * 31 / 3)
-    assert all(a.stop == b.start for a, b in zip(planned, planned[1:], strict=False))
+    assert all(a.stop == b.start for a, b in itertools.pairwise(planned))
 
 
 def test_due_and_every():

@@ -56,9 +56,8 @@ def test_missing_parent_is_refused_but_runs_is_made(tmp_path, monkeypatch):
 
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "run").write_text("x")
-    with pytest.raises(WorkdirError, match="cannot be written"):
-        with workdir.claim(tmp_path / "run", Config()):
-            pass
+    with pytest.raises(WorkdirError, match="cannot be written"), workdir.claim(tmp_path / "run", Config()):
+        pass
 
 
 def test_not_a_run(tmp_path):

@@ -1,4 +1,4 @@
-"""A run small enough to be repeated, killed and resumed: 3 colours, 48 pictures, a two-stage ResNet of 4k parameters."""
+"""A run small enough to be repeated, killed and resumed: 3 colours, 48 pictures, a ResNet of 4k parameters."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def config(path: Path | str, **changes) -> Config:
         model=ModelConfig(name="resnet18", stem="small2", depths=(1, 1), widths=(8, 16), dropout=0.1, drop_path=0.1),
         loss=LossConfig(smoothing=0.1),
         optim=OptimConfig(learning_rate=1e-2, clip_norm=1.0, accumulate=2, layer_decay=0.9),
-        schedule=ScheduleConfig(warmup_epochs=1),
+        schedule=ScheduleConfig(warmup_epochs=0.4),
         average=AverageConfig(name="ema", decay=0.9),
         stages=(StageConfig(epochs=2, frozen="^stem"), StageConfig(epochs=4, image_size=20, strength=0.5)),
         eval=EvalConfig(every_epochs=2, views="flip"),

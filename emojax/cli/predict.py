@@ -16,7 +16,9 @@ CHUNK = 256
 def main(arguments: list[str]) -> int:
     """Prints one row per picture; the exit code is 2 when some could not be read."""
     parser = argparse.ArgumentParser(prog="emojax predict", description=__doc__)
-    parser.add_argument("paths", nargs="+", metavar="IMAGE|FOLDER", help="pictures, or folders that are searched for some")
+    parser.add_argument(
+        "paths", nargs="+", metavar="IMAGE|FOLDER", help="pictures, or folders that are searched for some"
+    )
     parser.add_argument("--workdir", required=True, help="folder of a training run")
     parser.add_argument("--which", default="best", help="checkpoint: best, last or a step (default: best)")
     parser.add_argument("--views", default="", help="center or flip; default: as in the run")
@@ -38,7 +40,9 @@ def main(arguments: list[str]) -> int:
     for start in range(0, len(pictures), CHUNK):
         part = pictures[start : start + CHUNK]
         found = classifier.predict([Path(p) for p in part])
-        rows = [(path, probs if good else None) for path, probs, good in zip(part, found.probs, found.weight, strict=True)]
+        rows = [
+            (path, probs if good else None) for path, probs, good in zip(part, found.probs, found.weight, strict=True)
+        ]
         unreadable += sum(probs is None for _, probs in rows)
         for line in show(rows, names, first=start == 0, width=max(map(len, pictures))):
             sys.stdout.write(line + "\n")
@@ -100,5 +104,9 @@ def _csv_rows(rows: Sequence, names: Sequence[str], *, first: bool, **_) -> Iter
     if first:
         writer.writerow(["image", "class", *names])
     for path, probs in rows:
-        writer.writerow([path, "", *[""] * len(names)] if probs is None else [path, names[probs.argmax()], *(f"{p:.6f}" for p in probs)])
+        writer.writerow(
+            [path, "", *[""] * len(names)]
+            if probs is None
+            else [path, names[probs.argmax()], *(f"{p:.6f}" for p in probs)]
+        )
     yield from lines
