@@ -184,8 +184,8 @@ def _best_step(manager: ocp.CheckpointManager) -> int:
     return max(steps, key=lambda step: ranks[step])
 
 
-def _rank(metrics: Any) -> tuple[float, int]:
-    """Sort key of a checkpoint: the metric, and the earlier of equals."""
+def _rank(metrics: Any) -> Any:
+    """Sort key of a checkpoint, (rank, tie-break): the metric, and the earlier of equals."""
     if not metrics:
         return (-math.inf, 0)
     rank = float(metrics["rank"])
@@ -210,7 +210,7 @@ def _manager(workdir: Path, config: CheckpointConfig, *, read_only: bool = False
 def read_meta(manager: ocp.CheckpointManager, step: int, folder: Path) -> Meta:
     """The JSON part of a checkpoint."""
     try:
-        values = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        values = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         return Meta.from_json(values, f"{folder / str(step)}")
     except CheckpointError:
         raise

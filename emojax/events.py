@@ -8,11 +8,13 @@ whose file names collide when a run is resumed within a second. Not thread safe:
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import sys
 import time
 import wave
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,10 @@ class EventWriter:
         folder: made if missing; the file in it gets a name that no other writer has.
         purge_step: TensorBoard hides what earlier files of the folder hold at this step or later (after a resume).
         """
-        from tensorboardX import summary
-        from tensorboardX.proto import event_pb2, tensor_pb2, tensor_shape_pb2
-        from tensorboardX.record_writer import RecordWriter
+        with _without("torch"):
+            from tensorboardX import summary
+            from tensorboardX.proto import event_pb2, tensor_pb2, tensor_shape_pb2
+            from tensorboardX.record_writer import RecordWriter
 
         self._summary: Any = summary
         self._event: Any = event_pb2  # generated modules: their names exist at run time only
@@ -195,3 +198,16 @@ def _wav(track: np.ndarray, sample_rate: int) -> bytes:
         file.setframerate(sample_rate)
         file.writeframes(np.round(32767 * np.clip(track, -1, 1)).astype("<i2").tobytes())
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _without(library: str) -> Iterator[None]:
+    """Lets imports of `library` fail: tensorboardX imports torch wherever it finds it, for nothing."""
+    if library in sys.modules:  # the caller uses it already
+        yield
+        return
+    sys.modules[library] = None  # type: ignore[assignment]  # what Python itself does to forbid an import
+    try:
+        yield
+    finally:
+        del sys.modules[library]

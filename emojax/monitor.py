@@ -265,7 +265,7 @@ class Monitor:
     def _live_line(self) -> list[tuple[int, str]]:
         """(importance, text) parts of the progress line."""
         step, total = self._step, self._total_steps
-        parts = [(9, f"epoch {step / self._steps_per_epoch:.2f}/{total / self._steps_per_epoch:g}")]
+        parts = [(9, f"epoch {step / self._steps_per_epoch:.2f}/{total / self._steps_per_epoch:.4g}")]
         parts.append((6, f"step {step}/{total} {step / max(total, 1):.0%}"))
         if "loss" in self._numbers:
             parts.append((8, f"loss {self._numbers['loss']:.4f}"))

@@ -71,9 +71,9 @@ def build(config: Config, dataset: Dataset, mesh: Mesh) -> Parts:
         ),
         key=jax.random.key(config.seed),
     )
-    for stage in stages:  # a pattern that matches nothing, or a batch larger than the set, must not wait for its stage
+    pipeline.check_batch_size(train, parts.update_images)
+    for stage in stages:  # a pattern that matches nothing must not wait for its stage
         _optimizer(parts, stage)
-        train_batches(parts, stage, start=stage.start).close()
     return parts
 
 

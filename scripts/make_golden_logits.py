@@ -49,9 +49,9 @@ def images(size: int) -> np.ndarray:
 
 def main() -> None:
     """Computes the logits and writes the file."""
-    import timm
-    import torch
-    import torchvision
+    import timm  # pyright: ignore[reportMissingImports]
+    import torch  # pyright: ignore[reportMissingImports]
+    import torchvision  # pyright: ignore[reportMissingImports]
 
     golden = {}
     for name, size in MODELS.items():

@@ -128,10 +128,7 @@ def train_batches(
     more is black with weight 0. Raises `DataError` when a batch is larger than the split.
     """
     n, local = len(split), _local(batch_size, process)
-    if batch_size > n:
-        raise DataError(
-            f"batch of {batch_size} images is larger than the training split ({n} images): lower config.batch_size"
-        )
+    check_batch_size(split, batch_size)
     order = int(np.random.SeedSequence(seed).generate_state(1)[0])  # seeds 0 and 1 must not share shifted epochs
     record = _TrainRecord(split.images, transforms.scaled(augment, strength), size, seed)
     batches = (
@@ -143,6 +140,15 @@ def train_batches(
         .map_with_index(_Mix(augment, mixing, seed))[start:stop]
     )
     return Loader(batches, workers=workers, batch_bytes=local * size * size * 3)
+
+
+def check_batch_size(split: Split, batch_size: int) -> None:
+    """Raises `DataError` when a batch is larger than the training split."""
+    if batch_size > len(split):
+        raise DataError(
+            f"batch of {batch_size} images is larger than the training split ({len(split)} images): "
+            "lower config.batch_size"
+        )
 
 
 def eval_batches(
@@ -157,7 +163,7 @@ def eval_batches(
     padded = np.full(-(-n // batch_size) * batch_size, -1, np.int64)
     padded[:n] = np.arange(n)
     batches = (
-        grain.MapDataset.source(padded)
+        grain.MapDataset.source(padded.tolist())
         .map(_EvalRecord(split.images, size, crop))[process[0] :: process[1]]
         .batch(local, drop_remainder=True, batch_fn=_Collate(split.label, split.weight))
     )

@@ -39,13 +39,19 @@ def open_dataset(config: DataConfig, *, cache: Path | None = None, progress: Pro
             raise DataError(
                 f"{config.path}: no images found" + (f" for {split.name}" if len(dataset.splits) > 1 else "")
             )
-    checks.check_labels(dataset)
+    _check_labels(dataset, config)
     dataset, digests = _without_unreadable(dataset, config, cache, progress or (lambda done, total: None))
     dataset, digests = _with_all_splits(dataset, digests, config)
-    checks.check_labels(dataset)
-    counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
-    notes = (counts, *dataset.notes, *checks.leaks(digests))
+    _check_labels(dataset, config)
+    notes = (*dataset.notes, *checks.leaks(digests))
     return dataclasses.replace(dataset, splits={n: _compact(s) for n, s in dataset.splits.items()}, notes=notes)
+
+
+def _check_labels(dataset: Dataset, config: DataConfig) -> None:
+    try:
+        checks.check_labels(dataset)
+    except DataError as error:  # the short name of a set is often just "data": say where it lies
+        raise DataError(f"{config.path}: {error}") from error
 
 
 def read(config: DataConfig) -> Dataset:

@@ -130,8 +130,8 @@ def _resnet(config: ModelConfig, classes: int) -> Model:
         raise ConfigError(
             f"config.model.layer_scale: {config.name} has none; leave it out, found {config.layer_scale!r}"
         )
-    module, initial = resnet.ResNet(config, depths, widths, classes), functools.partial(resnet.initial, config=config)
-    return Model(config.name, depths, 1, module, initial, resnet.from_torch)
+    module = resnet.ResNet(config, depths, widths, classes)
+    return Model(config.name, depths, 1, module, resnet.initial, resnet.from_torch)
 
 
 FAMILIES: tuple[tuple[Mapping[str, Any], Callable[[ModelConfig, int], Model]], ...] = (

@@ -1,8 +1,8 @@
 """ResNet (He et al. 2015, arXiv:1512.03385) in the form called v1.5, with the stride on the 3x3 convolution.
 
 All norms start at scale 1, as in torchvision. Starting the last one of every block at 0 (Goyal et al. 2017,
-arXiv:1706.02677) pays on long ImageNet runs; in short ones on faces it costs the first epoch: after 120 updates of SGD on
-FER2013, training accuracy is 0.25 with it and 0.36 without.
+arXiv:1706.02677) pays on long ImageNet runs; in short ones on faces it costs the first epoch: after 120 updates of
+SGD on FER2013, training accuracy is 0.25 with it and 0.36 without.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ResNet(nn.Module):
         return layers.Head(self.classes, c.dropout, norm=False, name="head")(x, train)
 
 
-def initial(path: str, shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> layers.Initial:
+def initial(path: str, shapes: Mapping[str, tuple[int, ...]]) -> layers.Initial:
     """Convolutions N(0, 2 / fan_out), not truncated (He et al. 2015, arXiv:1502.01852); the head as torch's Linear,
     U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)); norms 1 and 0.
     """
