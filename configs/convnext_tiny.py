@@ -2,8 +2,9 @@
 
     python -m emojax.main --config=configs/convnext_tiny.py --workdir=runs/mine --config.data.path=FOLDER
 
-Learning rate, decay, smoothing, erasing, drop-path and EMA follow the paper's ImageNet recipe; the learning rate is its
-4e-3 at 4096 images, scaled down in proportion to the batch of 128. Meant for a GPU or TPU.
+Decay, smoothing, erasing, mixing and drop-path follow the paper's ImageNet recipe; the learning rate is its 4e-3 at
+4096 images, scaled down in proportion to the batch of 128; EMA forgets faster, for runs of thousands of updates. Meant
+for a GPU or TPU.
 """
 
 from emojax.config import (

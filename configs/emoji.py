@@ -1,4 +1,4 @@
-"""Quick start: seven emotions from 271 emoji faces, tested on an art style that training never saw.
+"""Quick start: seven emotions from 270 emoji faces, tested on an art style that training never saw.
 
 python -m emojax.main --config=configs/emoji.py --workdir=runs/emoji
 """

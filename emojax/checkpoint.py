@@ -68,8 +68,9 @@ class Meta:
 def digest(x: Any) -> str:
     """128 bits over dtype, shape and bytes of an array."""
     host = np.ascontiguousarray(jax.device_get(x))
-    header = f"{host.dtype.str}{host.shape}".encode()
-    return hashlib.sha256(header + host.tobytes()).hexdigest()[:32]
+    total = hashlib.sha256(f"{host.dtype.str}{host.shape}".encode())
+    total.update(host.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()[:32]
 
 
 class Checkpointer:
@@ -159,8 +160,12 @@ def load_weights(workdir: Path, *, which: str) -> tuple[int, Meta, Any]:
         raise CheckpointError(f"{folder} holds no complete checkpoint; the run was stopped before its first one")
     if which == "best":
         step = _best_step(manager)
+    elif which == "last":
+        step = max(steps)
+    elif which.isdecimal():
+        step = int(which)
     else:
-        step = max(steps) if which == "last" else int(which)
+        raise CheckpointError(f"expected the checkpoint best, last or a step, found {which!r}")
     if step not in steps:
         raise CheckpointError(f"{folder} has no checkpoint {step}; there are {', '.join(map(str, sorted(steps)))}")
     meta = read_meta(manager, step, folder)

@@ -35,7 +35,7 @@ class DataConfig:
     """CSV and parquet: one column per class, in class order, or one list column; votes become the label distribution
     (replaces `label_column`)."""
     slice_columns: tuple[str, ...] = ()
-    """CSV and parquet: columns by whose values the report also splits its numbers."""
+    """CSV and parquet: columns by whose values the report also splits its numbers; absent ones are passed over."""
     split_column: str = "split"
     """CSV and parquet in one file: column with train, val or test; ignored when it does not exist."""
     val_fraction: float = 0.1
@@ -255,7 +255,7 @@ class Config:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
 
 
-MAY_CHANGE = ("data.workers", "monitor.", "checkpoint.", "eval.batch_size")
+MAY_CHANGE = ("data.workers", "monitor.", "checkpoint.")
 """Knobs that a resumed run may have changed: they alter neither the weights nor the numbers."""
 
 
@@ -299,6 +299,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, where)
     if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}: expected a list, found {value!r}")
         part = typing.get_args(hint)[0]
         return tuple(_value(part, v, f"{where}[{i}]") for i, v in enumerate(value))
     return value

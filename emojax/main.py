@@ -28,6 +28,8 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"unexpected arguments: {' '.join(argv[1:])}; every option has the form --name=value")
     if _CONFIG.value is None:
         raise ConfigError("--config is missing, for example --config=configs/emoji.py (see --help)")
+    if not isinstance(_CONFIG.value, config_lib.Config):
+        raise ConfigError("get_config() of the recipe must return an emojax.config.Config")
     if _WORKDIR.value is None:
         raise ConfigError("--workdir is missing, for example --workdir=runs/emoji (see --help)")
     logging.set_verbosity(logging.WARNING)  # libraries narrate at INFO; emojax speaks through its monitor
@@ -37,7 +39,7 @@ def main(argv: list[str]) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    argv = [_find_recipe(arg) for arg in argv]
+    argv = _find_recipes(argv)
     try:
         return flags.FLAGS(argv)
     except KeyError as error:
@@ -49,7 +51,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 def find_recipe(name: str) -> str:
     """Path of a recipe: `name` itself, or the file of that name among the recipes that ship with emojax."""
     here = Path(__file__).resolve().parent
-    choices = [Path(name), here / name, here.parent / name]
+    choices = [Path(name), *(d / part for d in (here, here.parent) for part in (name, Path("configs", name)))]
     for path in choices:
         if path.is_file():
             return str(path)
@@ -57,9 +59,10 @@ def find_recipe(name: str) -> str:
     raise ConfigError(f"--config={name}: no such file; recipes that ship with emojax: {', '.join(shipped)}")
 
 
-def _find_recipe(arg: str) -> str:
-    match = re.fullmatch(r"--?config=(.*)", arg)
-    return f"--config={find_recipe(match[1])}" if match else arg
+def _find_recipes(argv: list[str]) -> list[str]:
+    """`argv` with --config=NAME and --config NAME as --config=PATH."""
+    text = "\0".join(argv)
+    return re.sub(r"(?<=\0)--?config[=\0]([^\0]*)", lambda m: f"--config={find_recipe(m[1])}", text).split("\0")
 
 
 def _unknown_knob(argv: list[str], error: KeyError) -> str:
@@ -76,11 +79,21 @@ def _unknown_knob(argv: list[str], error: KeyError) -> str:
 
 def run_with_errors(arguments: list[str]) -> int:
     """Parses, trains, and turns errors meant for the user into (message on stderr, exit code)."""
+    if {"--help", "-h", "-help", "--helpfull", "-?"} & set(arguments[1:]):
+        options = "\n".join(f"  --{name}: {flags.FLAGS[name].help}" for name in ("config", "workdir"))
+        sys.stdout.write(f"{__doc__}\n{options}\n")
+        return 0
     try:
         app.run(main, argv=arguments, flags_parser=_parse_flags)
     except EmojaxError as error:
         sys.stderr.write(f"emojax: error: {error}\n")
         return error.exit_code
+    except SyntaxError as error:
+        sys.stderr.write(f"emojax: error: the recipe is not valid Python: {error}\n")
+        return ConfigError.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nemojax: interrupted; the same command goes on from the last checkpoint\n")
+        return 130
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0

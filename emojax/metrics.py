@@ -8,7 +8,6 @@ change nothing.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +28,6 @@ __all__ = [
     "TrainMetrics",
     "check_number",
     "evaluate",
-    "is_better",
 ]
 
 NUMBERS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top2_accuracy", "loss")
@@ -141,16 +139,6 @@ def check_number(name: str) -> None:
     """Raises `ConfigError` when `name` is not one of `NUMBERS`."""
     if name not in NUMBERS:
         raise ConfigError(f"config.eval.metric: expected one of {', '.join(NUMBERS)}, found {name!r}")
-
-
-def is_better(name: str, new: float, old: float | None) -> bool:
-    """Whether `new` beats `old` in the number `name`; anything beats None and NaN, and NaN beats nothing."""
-    check_number(name)
-    if math.isnan(new):
-        return False
-    if old is None or math.isnan(old):
-        return True
-    return new < old if name in LOWER_IS_BETTER else new > old
 
 
 def evaluate(predictions: Predictions, class_names: tuple[str, ...]) -> Report:

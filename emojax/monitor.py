@@ -203,11 +203,6 @@ class Monitor:
         if self._events:
             self._events.write_hparams(values)
 
-    def image(self, tag: str, step: int, image: np.ndarray) -> None:
-        """Shows an image, uint8 [H, W, C], in TensorBoard."""
-        if self._events:
-            self._events.write_images(step, {tag: image})
-
     def images(self, tag: str, step: int, image: np.ndarray, label: np.ndarray, class_names: Sequence[str]) -> None:
         """Shows the first images of a batch with their labels in TensorBoard: uint8 [B, H, W, C], float32 [B, K]."""
         if self._events:
@@ -223,11 +218,6 @@ class Monitor:
             from emojax import plots
 
             self._events.write_images(step, {tag: plots.pixels(figure)})
-
-    def text(self, tag: str, step: int, text: str) -> None:
-        """Shows Markdown in TensorBoard."""
-        if self._events:
-            self._events.write_texts(step, {tag: text})
 
     def close(self) -> None:
         """Ends the profile, takes the live line away and closes the files."""

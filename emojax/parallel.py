@@ -58,6 +58,12 @@ def replicate(mesh: Mesh, tree: Tree) -> Tree:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def replicated_shapes(mesh: Mesh, tree: Tree) -> Tree:
+    """Shapes as restored arrays shall have them: a copy on every device."""
+    place = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree)
+
+
 def shard(mesh: Mesh, batch: Batch, *, accumulate: int = 1) -> Batch:
     """Puts a host batch (this process' share) on the devices, cut along the batch axis.
 

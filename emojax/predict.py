@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float, UInt8
 from emojax import checkpoint, models, parallel
 from emojax.config import Config
 from emojax.data import pipeline
+from emojax.data.storage import read_file
 from emojax.preprocess import normalise
 from emojax.types import Batch, Predictions, Split, Tree
 
@@ -130,13 +132,12 @@ class Classifier:
             # A whole number of images per device; padding has weight 0.
             batch_size += -batch_size % jax.device_count()
             weights = parallel.replicate(mesh, self._weights)
-            crop, workers = self.config.eval.crop, self.config.data.workers
+            crop = self.config.eval.crop
             with pipeline.eval_batches(
                 split,
                 size=self.image_size,
                 crop=crop,
                 batch_size=batch_size,
-                workers=workers,
                 process=parallel.process(),
             ) as batches:
                 return over(self._infer, weights["params"], weights["model_state"], batches, split, mesh=mesh)
@@ -153,7 +154,7 @@ class _Inputs:
 
     def __getitem__(self, i: int) -> Any:
         item = self.items[i]
-        return Path(item).read_bytes() if isinstance(item, str | Path) else item
+        return read_file(os.fspath(item)) if isinstance(item, str | Path) else item
 
 
 def load(path: str | Path, *, which: str = "best", views: str = "") -> Classifier:

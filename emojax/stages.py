@@ -21,6 +21,10 @@ class Stage:
       span: (start, stop) of the schedule; covers several stages when they share the run's schedule.
       warmup: updates of linear warm-up at the start of the span.
       final: last learning rate of the span as a share of the peak.
+      optimizer_start: update at which the optimizer state was last made afresh: at the start of the run, and of every
+        stage that trains other parameters than the one before. Adam's moments of frozen parameters have decayed to 0
+        while its step count, which all share, has grown: without bias correction their first steps would be up to
+        6.5 times too long.
     """
 
     number: int
@@ -34,6 +38,7 @@ class Stage:
     span: tuple[int, int]
     warmup: int
     final: float
+    optimizer_start: int
 
 
 def steps_per_epoch(config: Config, train_size: int) -> float:
@@ -61,7 +66,7 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
             )
     shared = [i for i, stage in enumerate(config.stages) if not stage.schedule.name]
     shared_span = (starts[shared[0]], ends[shared[-1]]) if shared else (0, 0)
-    planned = []
+    planned: list[Stage] = []
     for i, stage in enumerate(config.stages):
         own = bool(stage.schedule.name)
         schedule = stage.schedule if own else config.schedule
@@ -72,6 +77,7 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
             raise ConfigError(
                 f"config.{knob}.warmup_epochs: {warmup} updates of warm-up in a span of {span[1] - span[0]}"
             )
+        same = i > 0 and stage.frozen == config.stages[i - 1].frozen
         planned.append(
             Stage(
                 number=i,
@@ -85,6 +91,7 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
                 span=span,
                 warmup=warmup,
                 final=float(schedule.final),
+                optimizer_start=planned[-1].optimizer_start if same else starts[i],
             )
         )
     return tuple(planned)

@@ -52,11 +52,12 @@ def run(config: Config, workdir: str | Path) -> None:
         monitor = stack.enter_context(Monitor(folder, config.monitor, active=parallel.is_main()))
         if dirs.is_finished(folder):
             monitor.say(
-                f"This run is finished: see {folder / 'report' / 'README.md'}. To train again, use another --workdir."
+                f"This run is finished: see {folder / 'report' / 'summary.md'}. To train again, use another --workdir."
             )
             return
         parallel.use_compile_cache()
         mesh = stack.enter_context(parallel.mesh())
+        wiring.check(config)
         dataset = data.open_dataset(config.data, cache=folder / "data_check.json", progress=monitor.progress)
         parts = wiring.build(config, dataset, mesh)
         checkpointer = stack.enter_context(contextlib.closing(checkpoint.Checkpointer(folder, config.checkpoint)))
@@ -94,6 +95,7 @@ def _train(
     for stage in parts.stages:
         if loop.stopped or int(state.step) >= stage.stop:
             continue
+        state = wiring.entered(parts, stage, state)
         train_step = wiring.train_step(parts, stage)
         monitor.compiling()
         totals, since, pending = empty, int(state.step), None
@@ -173,9 +175,10 @@ def _note(parts: Parts, loop: _Loop, stage: Stage, step: int, host: Any, monitor
 def _log(pending: tuple[int, Any, int], monitor: Monitor) -> None:
     step, totals, images = pending
     numbers = {name: float(value) for name, value in totals.compute().items()}
-    if not math.isfinite(numbers["loss"]):
+    if not math.isfinite(numbers["loss"] + numbers["grad_norm"]):
         raise TrainingError(
-            f"the training loss is {numbers['loss']} at update {step}. Lower config.optim.learning_rate, lengthen "
+            f"the training loss is {numbers['loss']}, its gradient {numbers['grad_norm']} at update {step}. "
+            "Lower config.optim.learning_rate, lengthen "
             "config.schedule.warmup_epochs or set config.optim.clip_norm, and start again in another --workdir"
         )
     monitor.train(step, numbers, images=images)
@@ -244,4 +247,4 @@ def _finish(parts: Parts, loop: _Loop, checkpointer: checkpoint.Checkpointer, mo
         files.write_json(
             folder / dirs.FINISHED, {"step": info.step, "seconds": loop.seconds, "stopped_early": loop.stopped}
         )
-    monitor.say(f"report: {folder / 'report' / 'README.md'}")
+    monitor.say(f"report: {folder / 'report' / 'summary.md'}")

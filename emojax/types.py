@@ -37,7 +37,8 @@ class Batch:
     Attributes:
       image: uint8 [B, H, W, 3], sRGB.
       label: float32 [B, K]; every row is a distribution over the classes (one-hot, smoothed, mixed or votes).
-      weight: float32 [B], >= 0; padding and unreadable images have weight 0 and change nothing.
+      weight: float32 [B], >= 0; padding and unreadable images have weight 0 and change neither loss nor
+        numbers; only the batch statistics of BatchNorm see an image that became unreadable during training (black).
       index: int32 [B]; position of the (first) record in its split, -1 for padding.
     """
 
@@ -164,6 +165,7 @@ class Dataset:
       splits: "train", "val" and, where it exists, "test".
       skipped: (record id, reason) of every image that could not be read and was left out.
       notes: lines for the log and the report (how the splits were made, attribution).
+      digest: of the ids, labels and image contents of all splits; "" where the images were not read.
     """
 
     name: str
@@ -171,3 +173,4 @@ class Dataset:
     splits: Mapping[str, Split]
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    digest: str = ""

@@ -33,6 +33,8 @@ CHOICES = {
 }
 
 _RANGES = {  # path: (lowest, highest, whether the ends are allowed)
+    "seed": (0, (1 << 32) - 1, "[]"),
+    "data.split_seed": (0, (1 << 32) - 1, "[]"),
     "image_size": (8, 4096, "[]"),
     "batch_size": (1, 1 << 20, "[]"),
     "data.val_fraction": (0, 1, "()"),
@@ -137,6 +139,8 @@ def validate(config: Config) -> Config:
         size = stage.image_size
         _check(f"stages[{i}].image_size", size, size == 0 or 8 <= size <= 4096, "0 or a number in [8, 4096]")
         own = stage.schedule
+        idle = not own.name and (own.warmup_epochs or own.final)
+        _check(f"stages[{i}].schedule.name", own.name, not idle, "a name, since the schedule has other knobs set")
         fits = not own.name or own.warmup_epochs < stage.epochs
         _check(
             f"stages[{i}].schedule.warmup_epochs",

@@ -53,9 +53,6 @@ class Parts:
 def build(config: Config, dataset: Dataset, mesh: Mesh) -> Parts:
     """Builds and cross-checks the parts; everything that can be wrong with a config is found here, before training."""
     train = dataset.splits["train"]
-    metrics.check_number(config.eval.metric)
-    parallel.check_batch(config.batch_size, knob="batch_size")
-    parallel.check_batch(config.eval.batch_size or config.batch_size, knob="eval.batch_size")
     stages = stages_lib.plan(config, len(train))
     parts = Parts(
         config=config,
@@ -67,26 +64,40 @@ def build(config: Config, dataset: Dataset, mesh: Mesh) -> Parts:
         rate=optim.learning_rate(config.optim, stages),
         infer=jax.jit(predict.inference_function(model, views=config.eval.views)),
         fingerprint=pipeline.fingerprint(
-            train, batch_size=config.batch_size * config.optim.accumulate, seed=config.seed
+            dataset, batch_size=config.batch_size * config.optim.accumulate, seed=config.seed
         ),
         key=jax.random.key(config.seed),
     )
     pipeline.check_batch_size(train, parts.update_images)
-    for stage in stages:  # a pattern that matches nothing must not wait for its stage
-        _optimizer(parts, stage)
     return parts
+
+
+def check(config: Config) -> None:
+    """Finds what is wrong with a config besides the data, before an image is read.
+
+    Raises `ConfigError`: the metric, the model, an image size that is too small for it, a batch that the devices cannot
+    share, or a pattern that is broken or matches no parameter.
+    """
+    metrics.check_number(config.eval.metric)
+    parallel.check_batch(config.batch_size, knob="batch_size")
+    parallel.check_batch(config.eval.batch_size or config.batch_size, knob="eval.batch_size")
+    model = models.build(config.model, 2)  # the number of classes changes no name and no size that matters here
+    for stage in config.stages:
+        size = stage.image_size or config.image_size
+        params, _ = jax.eval_shape(lambda size=size: model.init(jax.random.key(0), size))
+        optim.make(config.optim, params, rate=lambda _: jnp.zeros(()), frozen=stage.frozen, depth=model.depth)
 
 
 def initial_state(parts: Parts) -> TrainState:
     """The state before the first update, on every device."""
+    return parallel.replicate(parts.mesh, jax.jit(lambda key: _initial(parts, key))(parts.key))
 
-    def init(key: jax.Array) -> TrainState:
-        params, model_state = parts.model.init(key, parts.stages[0].image_size)
-        average = averaging.init(parts.config.average, params, model_state)
-        opt_state = _optimizer(parts, parts.stages[0]).init(params)
-        return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, average)
 
-    return parallel.replicate(parts.mesh, jax.jit(init)(parts.key))
+def _initial(parts: Parts, key: jax.Array) -> TrainState:
+    params, model_state = parts.model.init(key, parts.stages[0].image_size)
+    average = averaging.init(parts.config.average, params, model_state)
+    opt_state = _optimizer(parts, parts.stages[0]).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, average)
 
 
 def _shapes(parts: Parts) -> Tree:
@@ -94,7 +105,18 @@ def _shapes(parts: Parts) -> Tree:
 
 
 def _optimizer(parts: Parts, stage: Stage) -> Any:
-    return optim.make(parts.config.optim, _shapes(parts), rate=parts.rate, frozen=stage.frozen, depth=parts.model.depth)
+    def rate(count: Any) -> Any:  # the optimizer counts its own updates
+        return parts.rate(count + stage.optimizer_start)
+
+    return optim.make(parts.config.optim, _shapes(parts), rate=rate, frozen=stage.frozen, depth=parts.model.depth)
+
+
+def entered(parts: Parts, stage: Stage, state: TrainState) -> TrainState:
+    """The state as `stage` takes it over: with a fresh optimizer state where the stage starts with one."""
+    if not 0 < int(state.step) == stage.optimizer_start:
+        return state
+    fresh = jax.jit(_optimizer(parts, stage).init)(state.params)
+    return dataclasses.replace(state, opt_state=parallel.replicate(parts.mesh, fresh))
 
 
 def train_step(parts: Parts, stage: Stage) -> step.Step:
@@ -155,7 +177,8 @@ def predictions(parts: Parts, state: TrainState, split: Split, *, image_size: in
 
 def restored(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> tuple[TrainState, checkpoint.Meta]:
     """The state and description of a checkpoint; refuses one of other classes or data."""
-    state, meta = checkpointer.restore(initial_state(parts), step)
+    like = jax.eval_shape(lambda: _initial(parts, parts.key))
+    state, meta = checkpointer.restore(parallel.replicated_shapes(parts.mesh, like), step)
     if meta.class_names != parts.dataset.class_names:
         raise CheckpointError(
             f"the checkpoint's classes are {', '.join(meta.class_names)}; "

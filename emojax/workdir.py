@@ -53,7 +53,7 @@ def claim(workdir: Path, config: Config) -> Iterator[None]:
 
 def _settle_config(workdir: Path, config: Config) -> None:
     path = workdir / CONFIG
-    if path.exists():
+    if path.exists() and _has_begun(workdir):
         changed = config_lib.differences(read_config(workdir), config)
         if changed:
             raise WorkdirError(
@@ -62,6 +62,11 @@ def _settle_config(workdir: Path, config: Config) -> None:
                 + "\nUse another --workdir, or give that config to go on with that run."
             )
     files.write_text(path, config_lib.to_json(config) + "\n")
+
+
+def _has_begun(workdir: Path) -> bool:
+    """Whether there is something to lose: a first attempt that failed on bad data or a typo leaves nothing."""
+    return (workdir / "metrics.jsonl").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
 
 
 def read_config(workdir: Path) -> Config:

@@ -1,4 +1,4 @@
-"""Runs a recipe with several seeds and records what came out in docs/measured.json, where the README's numbers come from.
+"""Runs a recipe with several seeds and records what came out in docs/measured.json, the source of the README's numbers.
 
     python scripts/measure.py emoji --seeds 0 1 2
     python scripts/measure.py fer2013 --seeds 0 --config.data.path=FOLDER

@@ -116,13 +116,20 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
-def test_neither_tensorflow_nor_torch_is_imported():
+def test_neither_tensorflow_nor_torch_is_imported_by_a_whole_run(tmp_path):
     modules = [str(p.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__") for p in FILES]
+    for name in ("tensorflow", "torch", "keras"):  # stand-ins: the libraries need not be installed to be asked for
+        (tmp_path / f"{name}.py").write_text("")
     code = (
-        f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
-        "print([m for m in ('tensorflow', 'torch', 'keras', 'torchvision') if m in sys.modules])"
+        f"import importlib, pathlib, sys; sys.path.insert(0, {str(tmp_path)!r}); sys.path.insert(0, 'tests')\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "import tiny; from emojax import train\n"
+        f"data = tiny.make_folder(pathlib.Path({str(tmp_path)!r}, 'data'))\n"
+        f"train.run(tiny.config(data, stages=(tiny.StageConfig(epochs=1),)), {str(tmp_path / 'run')!r})\n"
+        "print([m for m in ('tensorflow', 'torch', 'keras') if m in sys.modules])"
     )
     assert run(code).strip() == "[]"
+    assert list((tmp_path / "run/tensorboard").iterdir())
 
 
 def test_import_is_light():

@@ -312,7 +312,7 @@ def test_folders_with_wrong_classes(tmp_path):
     )
     refused(tmp_path / "named", "no training images for fear", classes=(*CLASSES, "fear"))
     make_folder(tmp_path / "lost" / "val", 1)
-    refused(tmp_path / "lost", "found the splits val but no train folder")
+    refused(tmp_path / "lost", "found the splits val but no training records")
     make_folder(tmp_path / "twice" / "train", 1)
     make_folder(tmp_path / "twice" / "Training", 1)
     refused(tmp_path / "twice", "two folders for the split train: Training and train")

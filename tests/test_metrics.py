@@ -177,13 +177,6 @@ def test_number_by_name() -> None:
         report.number("acuracy")
 
 
-def test_is_better() -> None:
-    assert metrics.is_better("accuracy", 0.5, 0.4) and not metrics.is_better("accuracy", 0.4, 0.4)
-    assert metrics.is_better("loss", 0.4, 0.5) and not metrics.is_better("loss", 0.5, 0.4)
-    assert metrics.is_better("loss", 9.0, None) and metrics.is_better("loss", 9.0, float("nan"))
-    assert not metrics.is_better("loss", float("nan"), None)
-
-
 def test_json_is_plain() -> None:
     p = random_predictions(0, n=20, k=3)
     p = Predictions(p.probs, p.label, p.weight, p.id, {"lamp": np.array(["on", "off"] * 10)})

@@ -310,8 +310,6 @@ def test_passive_monitor_touches_nothing(tmp_path: Path) -> None:
         monitor.status("evaluating")
         monitor.evaluated(1, "val", report_of(1), best=True)
         monitor.hparams({"a": 1})
-        monitor.text("a", 0, "b")
-        monitor.image("a", 0, np.zeros((2, 2, 3), np.uint8))
         monitor.images("a", 0, np.zeros((2, 4, 4, 3), np.uint8), np.eye(2, dtype=np.float32), ("a", "b"))
         assert monitor.history() == []
     assert not folder.exists() and stream.getvalue() == ""
@@ -364,7 +362,6 @@ def test_monitor_shows_batches(tmp_path: Path) -> None:
             np.eye(30, dtype=np.float32),
             tuple("abcdefghijklmnopqrstuvwxyzabcd"),
         )
-        monitor.text("note", 1, "**hello**")
         monitor.hparams({"seed": 1, "optim.name": "sgd", "stages": (1, 2)})
     found = values(tmp_path / "tensorboard")
     assert found["batch", 1].image.height > 100 and found["note/text_summary", 1].tensor.string_val == [b"**hello**"]

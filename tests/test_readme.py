@@ -1,4 +1,4 @@
-"""The README is true: its files exist, its tree is complete, its numbers are the measured ones. CI runs its commands."""
+"""The README is true: its files exist, its tree is complete, its numbers are measured. CI runs its commands."""
 
 import json
 import re
@@ -49,4 +49,6 @@ def test_numbers_are_the_measured_ones():
     measured = json.loads((ROOT / "docs/measured.json").read_text())
     for recipe, found in measured.items():
         row = next(line for line in README.splitlines() if line.startswith(f"| `{recipe}`"))
-        assert f"{found['mean_accuracy']:.3f}" in row, f"the README's row of {recipe} does not say {found['mean_accuracy']:.3f}"
+        assert f"{found['mean_accuracy']:.3f}" in row, (
+            f"the README's row of {recipe} does not say {found['mean_accuracy']:.3f}"
+        )

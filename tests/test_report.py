@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_files(folder: Path) -> None:
     figures = {f"{s}-{f}.png" for s in ("val", "test") for f in ("confusion", "per-class")}
-    expected = {"README.md", "history.png", "val.json", "val.md", "test.json", "test.md"} | figures
+    expected = {"summary.md", "history.png", "val.json", "val.md", "test.json", "test.md"} | figures
     assert {path.name for path in folder.iterdir()} == expected  # and no temporary file is left
 
 
@@ -88,7 +88,7 @@ def test_markdown(folder: Path) -> None:
 
 
 def test_index_links_what_exists(folder: Path) -> None:
-    text = (folder / "README.md").read_text("utf-8")
+    text = (folder / "summary.md").read_text("utf-8")
     links = re.findall(r"\]\(([^)]*)\)", text)
     assert {"val.md", "val.json", "test.md", "test.json", "history.png"} == set(links)
     assert all((folder / link).is_file() for link in links)

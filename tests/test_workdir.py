@@ -32,8 +32,10 @@ def test_a_second_run_is_refused_and_a_dead_one_is_not(tmp_path):
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path):
+    with workdir.claim(tmp_path / "run", Config(batch_size=16)):
+        pass  # nothing was trained: a corrected command may use the folder
     with workdir.claim(tmp_path / "run", Config()):
-        pass
+        (tmp_path / "run/metrics.jsonl").write_text("")
     with pytest.raises(WorkdirError, match="batch_size: 64 -> 32"):
         with workdir.claim(tmp_path / "run", Config(batch_size=32)):
             pass

@@ -38,6 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         return importlib.import_module(f"emojax.cli.{verb}").main(arguments[1:])
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stdout = None
+        return 0
+    except KeyboardInterrupt:
+        return 130
     except EmojaxError as error:
         sys.stderr.write(f"emojax: error: {error}\n")
         return error.exit_code

@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="emojax evaluate", description=__doc__)
     parser.add_argument("--workdir", required=True, help="folder of a training run")
     parser.add_argument("--data", default="", help="other data than the run's: folder, .csv, .parquet, .npz, tfds:NAME")
-    parser.add_argument("--split", default="", help="val, test or train; default: val and test")
+    parser.add_argument("--split", default="", help="train, val, test or all; default: every split but train")
     parser.add_argument("--which", default="best", help="checkpoint: best, last or a step (default: best)")
     parser.add_argument("--views", default="", help="center or flip; default: as in the run")
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
@@ -34,13 +34,13 @@ def main(arguments: list[str]) -> int:
     if options.data:
         # Only where the data lie and what their columns are called carries over; classes come from the checkpoint.
         source = dataclasses.replace(source, path=options.data, format="auto", classes=classifier.class_names)
-    dataset = data.open_dataset(source)
+    dataset = data.open_for_evaluation(source) if options.data else data.open_dataset(source)
     if dataset.class_names != classifier.class_names:
         raise CheckpointError(
             f"{options.workdir} was trained on the classes {', '.join(classifier.class_names)}; "
             f"the data have {', '.join(dataset.class_names)}"
         )
-    names = [options.split] if options.split else [name for name in ("val", "test") if name in dataset.splits]
+    names = [options.split] if options.split else [name for name in dataset.splits if name != "train"]
     for name in names:
         if name not in dataset.splits:
             raise ConfigError(f"--split={name}: the data have {', '.join(dataset.splits)}")

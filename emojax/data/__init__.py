@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from emojax.config import DataConfig
     from emojax.types import Dataset
 
-__all__ = ["open_dataset"]
+__all__ = ["open_dataset", "open_for_evaluation"]
 
 
 def open_dataset(
@@ -23,3 +23,10 @@ def open_dataset(
     from emojax.data import sources  # imported here so that `import emojax.data` costs nothing
 
     return sources.open_dataset(config, cache=cache, progress=progress)
+
+
+def open_for_evaluation(config: DataConfig) -> Dataset:
+    """Reads data for judging a trained model; see `emojax.data.sources.open_for_evaluation`."""
+    from emojax.data import sources
+
+    return sources.open_for_evaluation(config)

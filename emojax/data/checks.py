@@ -186,7 +186,7 @@ def check_labels(dataset: Dataset) -> None:
     training images (also when only `val` or `test` has it), or a record name that occurs twice."""
     names = dataset.class_names
     if "train" not in dataset.splits:
-        raise DataError(f"{dataset.name}: there are no training records")
+        raise DataError(f"found the splits {', '.join(dataset.splits)} but no training records")
     for name, split in dataset.splits.items():
         if len(split) == 0:
             raise DataError(f"{dataset.name}: the split {name} is empty")

@@ -27,7 +27,7 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
 def _table(files: list[Path], config: DataConfig, seen: dict[str, str]) -> Table:
     root_folder = files[0].parent
     root = Root(root_folder)
-    wanted = [config.image_column, *(config.vote_columns or (config.label_column,)), *config.slice_columns]
+    wanted = [config.image_column, *(config.vote_columns or (config.label_column,))]
     names, places, rows = [], [], []
     for file in files:
         for place, row in _rows(file, wanted):
@@ -49,7 +49,7 @@ def _table(files: list[Path], config: DataConfig, seen: dict[str, str]) -> Table
         label=None if config.vote_columns else [row[config.label_column] for row in rows],
         votes=votes,
         names=config.vote_columns if len(config.vote_columns) > 1 else (),
-        slices={column: [row[column] for row in rows] for column in config.slice_columns},
+        slices={c: [row[c] for row in rows] for c in config.slice_columns if rows and c in rows[0]},
         split=[row[config.split_column] for row in rows] if has_split else None,
         where=places.__getitem__,
     )

@@ -61,9 +61,13 @@ def _layout(path: Path) -> tuple[dict[str, str], list[str]]:
         if name:
             found[name] = folder
     if "train" not in found:
-        if len(found) == len(folders):
-            raise DataError(f"{path}: found the splits {', '.join(found.values())} but no train folder")
-        return {"": ""}, []
+        if 0 < len(found) < len(folders):
+            raise DataError(
+                f"{path}: {', '.join(found.values())} looks like a split, but there is no train folder and there are "
+                f"other folders ({', '.join(f for f in folders if not split_name(f))}); rename one or the other"
+            )
+        if not found:
+            return {"": ""}, []
     ignored = [printable(folder) for folder in folders if not split_name(folder)]
     notes = [f"folders beside the splits were left out: {', '.join(ignored)}"] if ignored else []
     return {name: found[name] for name in SPLITS if name in found}, notes

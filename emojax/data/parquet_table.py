@@ -40,7 +40,11 @@ def _table(files: list[Path], config: DataConfig) -> Table:
         label=label,
         votes=votes,
         names=_names(table.schema.metadata or {}, config, len(votes[0]) if votes else 0),
-        slices={c: ["" if v is None else str(v) for v in table.column(c).to_pylist()] for c in config.slice_columns},
+        slices={
+            c: ["" if v is None else str(v) for v in table.column(c).to_pylist()]
+            for c in config.slice_columns
+            if c in table.column_names
+        },
         split=None if split is None else ["" if value is None else str(value) for value in split],
         where=lambda i: f"{files[0].parent / places[i].rpartition(':')[0]}: row {places[i].rpartition(':')[2]}",
     )
@@ -52,13 +56,13 @@ def _read(file: Path, config: DataConfig) -> Any:
         from pyarrow import parquet
     except ImportError as error:
         raise DataError(f"{file}: reading Parquet needs pyarrow: pip install pyarrow") from error
-    wanted = [config.image_column, *(config.vote_columns or (config.label_column,)), *config.slice_columns]
+    wanted = [config.image_column, *(config.vote_columns or (config.label_column,))]
     try:
         with parquet.ParquetFile(file) as opened:
             found = opened.schema_arrow.names
             if missing := [column for column in wanted if column not in found]:
                 raise DataError(f"{file}: no column {missing[0]!r}; the columns are {', '.join(found)}")
-            optional = [config.split_column] if config.split_column in found else []
+            optional = [column for column in (config.split_column, *config.slice_columns) if column in found]
             return opened.read(columns=list(dict.fromkeys([*wanted, *optional])))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file}: not a readable Parquet file: {error}") from error

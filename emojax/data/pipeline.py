@@ -28,7 +28,7 @@ from emojax.config import AugmentConfig
 from emojax.data import mixing as mixing_ops, transforms
 from emojax.data.storage import Unreadable
 from emojax.errors import DataError
-from emojax.types import Batch, Split
+from emojax.types import Batch, Dataset, Split
 
 _MIXING = 1 << 63  # keeps the keys of batches apart from those of images
 
@@ -170,14 +170,10 @@ def eval_batches(
     return Loader(batches, workers=workers, batch_bytes=local * size * size * 3)
 
 
-def fingerprint(split: Split, *, batch_size: int, seed: int) -> str:
-    """SHA-256 (hex) of what fixes the data order: record names, labels, batch size and seed. Equal before and after a
-    resume, or the position no longer means the same records."""
-    digest = hashlib.sha256(f"emojax data 1\n{batch_size}\n{seed}\n{split.label.shape}\n".encode())
-    for name in split.id:
-        digest.update(str(name).encode() + b"\0")
-    digest.update(np.ascontiguousarray(split.label, "<f4").tobytes())
-    return digest.hexdigest()
+def fingerprint(dataset: Dataset, *, batch_size: int, seed: int) -> str:
+    """SHA-256 (hex) of what fixes the data of every step: records, labels, pictures, batch size and seed. Unless it is
+    the same before and after a resume, a step no longer means the same images."""
+    return hashlib.sha256(f"emojax data 2\n{batch_size}\n{seed}\n{dataset.digest}".encode()).hexdigest()
 
 
 Record = tuple[np.ndarray, int, bool]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,7 +45,32 @@ def open_dataset(config: DataConfig, *, cache: Path | None = None, progress: Pro
     dataset, digests = _with_all_splits(dataset, digests, config)
     _check_labels(dataset, config)
     notes = (*dataset.notes, *checks.leaks(digests))
-    return dataclasses.replace(dataset, splits={n: _compact(s) for n, s in dataset.splits.items()}, notes=notes)
+    compact = {name: _compact(split) for name, split in dataset.splits.items()}
+    return dataclasses.replace(dataset, splits=compact, notes=notes, digest=_digest(dataset, digests))
+
+
+def _digest(dataset: Dataset, digests: dict[str, list[str]]) -> str:
+    """SHA-256 (hex) over names, labels and image contents of all splits."""
+    total = hashlib.sha256()
+    for name, split in dataset.splits.items():
+        total.update(f"{name} {split.label.shape}\n".encode())
+        for record, content in zip(split.id, digests[name], strict=True):
+            total.update(f"{record}\0{content}\0".encode())
+        total.update(np.ascontiguousarray(split.label, "<f4").tobytes())
+    return total.hexdigest()
+
+
+def open_for_evaluation(config: DataConfig) -> Dataset:
+    """Reads data for judging a trained model: nothing is cut, and classes without images are allowed.
+
+    A set without splits becomes one split, "all". Unreadable images are left out as in `open_dataset`.
+    """
+    dataset = read(config)
+    if list(dataset.splits) == ["train"]:
+        whole = dataset.splits["train"]
+        dataset = dataclasses.replace(dataset, splits={"all": whole.take(np.arange(len(whole)), name="all")})
+    dataset, _ = _without_unreadable(dataset, config, None, lambda done, total: None)
+    return dataclasses.replace(dataset, splits={n: _compact(s) for n, s in dataset.splits.items()})
 
 
 def _check_labels(dataset: Dataset, config: DataConfig) -> None:
@@ -63,7 +89,15 @@ def read(config: DataConfig) -> Dataset:
         from emojax.data import tfds
 
         return tfds.read(config.path.removeprefix("tfds:"), config=config)
-    path = Path(config.path)
+    if not config.path:
+        raise DataError("config.data.path is empty; it names a folder or file, see emojax/config.py")
+    try:
+        return _read_files(kind, Path(config.path).expanduser(), config)
+    except PermissionError as error:
+        raise DataError(f"{error.filename}: may not be read ({error.strerror})") from error
+
+
+def _read_files(kind: str, path: Path, config: DataConfig) -> Dataset:
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
     if kind == "folder":
@@ -89,7 +123,7 @@ def recognise(path: str) -> str:
         return "emoji"
     if path.startswith("tfds:"):
         return "tfds"
-    place = Path(path)
+    place = Path(path).expanduser()
     if place.is_file():
         kind = _SUFFIXES.get(place.suffix.lower())
         if kind is None:

@@ -26,9 +26,9 @@ def write(
     history: Sequence[Mapping[str, Any]],
     run: RunInfo,
 ) -> None:
-    """Writes SPLIT.json, SPLIT.md, the figures, and README.md over all splits written so far.
+    """Writes SPLIT.json, SPLIT.md, the figures, and summary.md over all splits written so far.
 
-    Every file is written in one step; README.md comes last, so that what it links to exists.
+    Every file is written in one step; summary.md comes last, so that what it links to exists.
 
     Args:
       folder: made if missing.
@@ -46,7 +46,7 @@ def write(
     write_bytes(folder / f"{split}-per-class.png", plots.png(figure))
     write_json(folder / f"{split}.json", content(split, report, run))
     write_text(folder / f"{split}.md", page.page(split, report, predictions, run))
-    write_text(folder / "README.md", page.index(_numbers(folder)))
+    write_text(folder / "summary.md", page.index(_numbers(folder)))
 
 
 def content(split: str, report: Report, run: RunInfo) -> dict[str, Any]:
@@ -71,8 +71,7 @@ def content(split: str, report: Report, run: RunInfo) -> dict[str, Any]:
 def _numbers(folder: Path) -> dict[str, dict[str, Any]]:
     """split -> content of its JSON file, val before test."""
     found = {}
-    for path in sorted(folder.glob("*.json"), key=lambda path: (path.stem != "val", path.stem)):
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(value, dict) and "split" in value:
-            found[value["split"]] = value
+    for name in ("val", "test", "train", "all"):
+        if (path := folder / f"{name}.json").is_file():
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
     return found
