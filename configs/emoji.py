@@ -1,6 +1,8 @@
 """Quick start: seven emotions from 270 emoji faces, tested on an art style that training never saw.
 
-python -m emojax.main --config=configs/emoji.py --workdir=runs/emoji
+    python -m emojax.main --config=configs/emoji.py --workdir=runs/emoji
+
+Also the recipe to try first on a small folder of one's own: --config.data.path=FOLDER.
 """
 
 from emojax.config import (

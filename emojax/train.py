@@ -155,7 +155,7 @@ def _introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
         lines=[f"{name:<{indent}}{value}" for name, value in facts.items()],
         parameters=parameter_overview.get_parameter_overview(state.params, include_stats=False),
     )
-    if step == 0:
+    if step == 0 and config.monitor.tensorboard:
         monitor.hparams(dict(config_lib.items(config)))
         steps = np.unique(np.linspace(0, parts.stages[-1].stop - 1, 500).astype(int))
         monitor.figure("learning_rate", 0, plots.learning_rate(steps, np.asarray(jax.vmap(parts.rate)(steps))))

@@ -399,7 +399,7 @@ def test_bad_csv_files(tmp_path):
     (tmp_path / "a.csv").write_text("image,label,split\nx.png,1,weekend\n")
     refused(tmp_path / "a.csv", r"a\.csv:2: split 'weekend' is not one of train, val, test")
     (tmp_path / "a.csv").write_text("image,label,split\nx.png,1,val\n")
-    refused(tmp_path / "a.csv", "there are no training records")
+    refused(tmp_path / "a.csv", "no training records")
 
 
 def test_bad_parquet_files(tmp_path):

@@ -74,14 +74,12 @@ def kills_are_survived(folder: Path, *, kills: int, workers: int, epochs: float)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_ten_kills(tmp_path):
-    kills_are_survived(tmp_path, kills=10, workers=0, epochs=40)
-
-
-def test_one_kill(tmp_path):
-    kills_are_survived(tmp_path, kills=1, workers=0, epochs=12)
+    kills_are_survived(tmp_path, kills=10, workers=0, epochs=12)
 
 
 @pytest.mark.slow
-def test_three_kills_with_loader_processes(tmp_path):
-    kills_are_survived(tmp_path, kills=3, workers=2, epochs=12)
+@pytest.mark.timeout(1200)
+def test_two_kills_with_loader_processes(tmp_path):
+    kills_are_survived(tmp_path, kills=2, workers=2, epochs=6)

@@ -75,7 +75,7 @@ def test_running_again_says_so_and_changes_nothing(finished, folder, capsys):
     assert {p.name for p in before if before[p] != after[p]} <= {"config.json", "log.txt"}
 
 
-@pytest.mark.parametrize("crash_at", [5, 9])
+@pytest.mark.parametrize("crash_at", [9, pytest.param(5, marks=pytest.mark.slow)])
 def test_resuming_is_exact(tmp_path, folder, finished, monkeypatch, crash_at):
     class CrashError(Exception):
         pass
@@ -294,6 +294,7 @@ def test_ten_steps_follow_the_golden_trace(finished):
     np.testing.assert_allclose(trace, golden, atol=5e-3, err_msg=f"the first ten losses are now {trace}")
 
 
+@pytest.mark.slow
 def test_one_device_and_two_agree(tmp_path, folder, finished):
     code = (
         "import jax, sys; jax.config.update('jax_num_cpu_devices', 1)\n"
