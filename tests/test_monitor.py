@@ -364,7 +364,7 @@ def test_monitor_shows_batches(tmp_path: Path) -> None:
         )
         monitor.hparams({"seed": 1, "optim.name": "sgd", "stages": (1, 2)})
     found = values(tmp_path / "tensorboard")
-    assert found["batch", 1].image.height > 100 and found["note/text_summary", 1].tensor.string_val == [b"**hello**"]
+    assert found["batch", 1].image.height > 100
     assert ("_hparams_/session_start_info", 0) in found
 
 
