@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from emojax import __version__, config as config_lib, paths
+from emojax import __version__, config_json, paths
 from emojax.config import CheckpointConfig, Config
 from emojax.errors import CheckpointError
 from emojax.types import TrainState, Tree
@@ -57,11 +57,11 @@ class Meta:
 
     def to_json(self) -> dict[str, Any]:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return values | {"config": config_lib.to_json(self.config), "class_names": list(self.class_names)}
+        return values | {"config": config_json.to_json(self.config), "class_names": list(self.class_names)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any], where: str) -> Meta:
-        config = config_lib.from_json(values["config"], where=f"{where}: config")
+        config = config_json.from_json(values["config"], where=f"{where}: config")
         return cls(**(values | {"config": config, "class_names": tuple(values["class_names"])}))
 
 

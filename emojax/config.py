@@ -6,13 +6,9 @@ one flag: `--config.optim.learning_rate=1e-3`, `--config.stages[0].epochs=5`.
 
 # No `from __future__ import annotations` here: ml_collections reads the fields' types as classes.
 import dataclasses
-import json
-import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
-from emojax.errors import ConfigError
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,14 +42,26 @@ class DataConfig:
     """Seed of those cuts; independent of `Config.seed`, so that runs with several seeds share their splits."""
     bad_limit: float = 0.05
     """Largest share of unreadable images that is skipped; above it the run refuses. In [0, 1]."""
+    sampler: str = "shuffle"
+    """shuffle: every record once per epoch. balanced: drawn with replacement, every class equally likely."""
+    folds: int = 0
+    """K-fold cross-validation: train and val together are cut into this many stratified parts; 0 = off."""
+    fold: int = 0
+    """With `folds`: the part, 0 to folds - 1, that is `val`; the others are `train`."""
+    group_column: str = ""
+    """CSV and parquet: records with the same value (one person, one video) stay in one fold or one split."""
     workers: int = 0
     """Loader processes; 0 = two threads of the main process. Does not change the batches."""
 
 
 @dataclass(slots=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of training images, in the order in which they are applied. Off unless set."""
+    """Random changes of training images. Off unless set."""
 
+    order: tuple[str, ...] = (
+        "crop", "pad", "flip", "affine", "jitter", "perspective", "grayscale", "blur", "policy", "erase",
+    )  # fmt: skip
+    """The steps in the order in which they run; each is still off unless its own knobs are set."""
     crop_area: tuple[float, float] = (1.0, 1.0)
     """Random resized crop: share of the image area kept, [low, high] in (0, 1]."""
     crop_ratio: tuple[float, float] = (0.75, 1.3333)
@@ -63,11 +71,19 @@ class AugmentConfig:
     flip: float = 0.0
     """Probability of a left-right mirror image."""
     rotate: float = 0.0
-    """Largest rotation, degrees, uniform in [-x, x]; bilinear, corners filled with the mean colour of the border."""
+    """Largest rotation, degrees, uniform in [-x, x]; rotation, shift and zoom are one resampling, the step `affine`."""
     translate: float = 0.0
     """Largest shift as a share of the side, uniform in [-x, x] on both axes."""
     zoom: float = 0.0
     """Largest relative change of size, uniform scale in [1 - x, 1 + x]."""
+    resample: str = "bilinear"
+    """Affine: bilinear or nearest."""
+    fill: str = "border"
+    """Affine, perspective: what comes in from outside: border (mean colour of the image's frame) or black."""
+    perspective: float = 0.0
+    """Perspective: each corner moves inwards by up to this share of half a side; bilinear. In [0, 1]."""
+    perspective_probability: float = 0.5
+    """Perspective: probability."""
     brightness: float = 0.0
     """Colour jitter: factor uniform in [max(0, 1 - x), 1 + x]; the four jitters run in random order."""
     contrast: float = 0.0
@@ -76,20 +92,39 @@ class AugmentConfig:
     """Colour jitter, as `brightness`."""
     hue: float = 0.0
     """Colour jitter: hue shift uniform in [-x, x] of the full circle; at most 0.5."""
+    grayscale: float = 0.0
+    """Probability that the colours become luma (ITU-R 601-2)."""
+    blur: float = 0.0
+    """Probability of a 3 x 3 Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Gaussian blur: standard deviation in pixels, uniform."""
+    policy: str = "none"
+    """none, randaugment (Cubuk et al. 2019, arXiv:1909.13719), autoaugment (ImageNet's policy, arXiv:1805.09501) or
+    trivialaugment (Mueller & Hutter 2021, arXiv:2103.10158)."""
+    policy_ops: int = 2
+    """RandAugment: operations per image."""
+    policy_magnitude: float = 9.0
+    """RandAugment: magnitude of every operation, 0 to 30."""
     erase: float = 0.0
-    """Probability of random erasing (Zhong et al. 2017, arXiv:1708.04896): one rectangle filled with the mean
-    colour of ImageNet, which is 0 after normalisation."""
+    """Probability of random erasing (Zhong et al. 2017, arXiv:1708.04896): one rectangle of other pixels."""
+    erase_fill: str = "mean"
+    """mean: ImageNet's mean colour, 0 after normalisation. noise: every pixel normal with ImageNet's mean and deviation,
+    N(0, 1) after normalisation."""
     erase_area: tuple[float, float] = (0.02, 0.3333)
     """Random erasing: share of the area, uniform."""
     erase_ratio: tuple[float, float] = (0.3, 3.3)
     """Random erasing: height / width of the rectangle, log-uniform."""
     mixup: float = 0.0
     """MixUp (Zhang et al. 2017, arXiv:1710.09412): alpha of Beta(alpha, alpha); 0 = off."""
+    mixup_probability: float = 0.5
+    """Probability that a batch is mixed by MixUp, when `mixup` is on."""
     cutmix: float = 0.0
-    """CutMix (Yun et al. 2019, arXiv:1905.04899): alpha of Beta(alpha, alpha); 0 = off. With both on, each mixed batch
-    takes one of the two at random."""
-    mix_probability: float = 1.0
-    """Probability that a batch is mixed at all, when `mixup` or `cutmix` is on."""
+    """CutMix (Yun et al. 2019, arXiv:1905.04899): alpha of Beta(alpha, alpha); 0 = off."""
+    cutmix_probability: float = 0.5
+    """Probability that a batch is mixed by CutMix, when `cutmix` is on. MixUp comes first: where the two sum to more
+    than 1, CutMix gets what is left."""
+    mix_partner: str = "permutation"
+    """Whom an image is mixed with: permutation (a random one of the batch) or roll (its neighbour)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,7 +132,9 @@ class ModelConfig:
     """Which network."""
 
     name: str = "resnet18"
-    """resnet18/34/50/101/152, convnext_atto/femto/pico/nano/tiny/small/base/large."""
+    """Body: resnet18 ... resnet152, convnext_atto ... convnext_large, mobilenet_inspired, squeezenet_inspired,
+    resnet_inspired, mobilenetv3_small/large, squeezenet1_1, efficientnet_b0 ... b3, efficientnet_lite0,
+    vit_small_patch16, vit_base_patch16 (`emojax.models.names()`)."""
     stem: str = "imagenet"
     """ResNet: `imagenet` (7x7 stride 2, max-pool), `small` (3x3 stride 1), `small2` (3x3 stride 2). ConvNeXt:
     `imagenet` (patch 4) or `small` (patch 2)."""
@@ -105,8 +142,23 @@ class ModelConfig:
     """Blocks per stage; empty = as published for `name`."""
     widths: tuple[int, ...] = ()
     """Channels per stage; empty = as published for `name`."""
+    head: str = "own"
+    """own (as published for the body), linear (pool, dense), mlp (norm, dropout, dense, ... of seed 003), deep (seed
+    004), emote or emote_lite (seed 000)."""
+    head_hidden: tuple[int, ...] = ()
+    """Heads mlp and deep: widths of the hidden layers; empty = (D / 2,) and (D,), D the body's width."""
+    head_attention: str = "none"
+    """Head mlp, before pooling: none, tokens (8-head self-attention over the map's pixels), pooled (the same on the one
+    pooled vector, which makes it linear: for comparison only) or gate (squeeze and excitation)."""
     dropout: float = 0.0
-    """Dropout before the last dense layer."""
+    """Dropout before the last dense layer; heads with several layers say in `models/heads.py` what they make of it."""
+    feature_dropout: float = 0.0
+    """Heads emote and emote_lite: dropout of whole channels of the refined map."""
+    head_scale: float = 1.0
+    """Factor on the starting values of the last dense layer."""
+    final_relu: int = 1
+    """squeezenet_inspired: 1 = ReLU on the class maps before pooling, so that logits are never negative, as in the
+    original; 0 = without."""
     drop_path: float = 0.0
     """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): rate of the last block, rising linearly from 0."""
     layer_scale: float = 1e-6
@@ -121,8 +173,46 @@ class ModelConfig:
 class LossConfig:
     """What is minimised."""
 
+    name: str = "ce"
+    """ce: cross-entropy. focal: -sum t (1 - p)^gamma log p. ce_focal: alpha (1 - exp(-CE))^gamma CE."""
     smoothing: float = 0.0
-    """Label smoothing: label -> (1 - s) label + s / K. In [0, 1)."""
+    """Label smoothing, epsilon in [0, 1)."""
+    smoothing_style: str = "all"
+    """all: (1 - e) t + e / K. others: e / (K - 1) on the wrong classes."""
+    smooth_mixed: int = 1
+    """1 = smooth every label; 0 = only labels that are one class, not mixtures."""
+    mixed: str = "soft"
+    """Labels that are mixtures: soft (one loss on the distribution), parts (sum of t_k times the loss against class k)
+    or dominant (the heaviest class alone)."""
+    gamma: float = 2.0
+    """focal, ce_focal: exponent (Lin et al. 2017, arXiv:1708.02002)."""
+    alpha: float = 1.0
+    """focal, ce_focal: factor."""
+    focus_weighted: int = 1
+    """ce_focal: 1 = the focusing term sees the class-weighted CE, as seed 003 has it; 0 = the plain one."""
+    class_weights: str = "none"
+    """none, balanced (N / (K n_k)), sqrt (n_k^-1/2, sum K) or effective (Cui et al. 2019, arXiv:1901.05555, sum K)."""
+    effective_beta: float = 0.9999
+    """class_weights effective: beta."""
+    regulariser: str = "none"
+    """none, uniform (+ weight x KL(p || uniform): against overconfidence) or entropy (+ weight x H(p): sharpens)."""
+    regulariser_weight: float = 0.0
+    """Weight of the regulariser."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DistillConfig:
+    """Self-distillation (Hinton et al. 2015, arXiv:1503.02531), in stages with `distill` = 1: alpha T^2 KL(teacher ||
+    student) + (1 - alpha) task loss. The teacher is a copy made where distillation starts and at every restart."""
+
+    alpha: float = 0.4
+    """Weight of the teacher, (0, 1]."""
+    temperature: float = 2.5
+    """T."""
+    attention: float = 0.0
+    """Weight of attention transfer (Zagoruyko & Komodakis 2016, arXiv:1612.03928) over the model's taps; 0 = off."""
+    teacher: str = "ema"
+    """What is copied: ema (the running average) or best (the best checkpoint so far)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,11 +220,34 @@ class ScheduleConfig:
     """Learning rate as a function of the step."""
 
     name: str = "cosine"
-    """cosine or constant, after the warm-up."""
+    """After the warm-up: cosine, constant, restarts (cosine cycles that grow), cycles (equal cosine cycles), onecycle,
+    step or plateau."""
     warmup_epochs: float = 0.0
-    """Linear warm-up from 0 to the peak, epochs."""
+    """Linear warm-up to the peak, epochs. Not for onecycle, which has its own."""
+    warmup_start: float = 0.0
+    """First learning rate of the warm-up as a share of the peak."""
     final: float = 0.0
-    """Cosine: last learning rate as a share of the peak."""
+    """cosine, restarts, cycles, plateau: lowest learning rate as a share of the peak."""
+    first_epochs: float = 10.0
+    """restarts: length of the first cycle, epochs."""
+    multiply: float = 2.0
+    """restarts: each cycle is this many times as long as the one before."""
+    cycles: int = 6
+    """cycles: how many."""
+    rise: float = 0.3
+    """onecycle: share of the run in which the rate rises."""
+    div: float = 25.0
+    """onecycle: the first rate is peak / div."""
+    final_div: float = 1e4
+    """onecycle: the last rate is peak / div / final_div."""
+    every_epochs: float = 30.0
+    """step: epochs between drops."""
+    factor: float = 0.1
+    """step, plateau: factor of a drop."""
+    patience: int = 10
+    """plateau: evaluations without improvement of `metric` that are waited for before a drop."""
+    metric: str = "loss"
+    """plateau: number of the val report."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,21 +255,30 @@ class OptimConfig:
     """How parameters are updated."""
 
     name: str = "adamw"
-    """adamw (Loshchilov & Hutter 2017, arXiv:1711.05101) or sgd (Nesterov momentum)."""
+    """adamw (Loshchilov & Hutter 2017, arXiv:1711.05101), adam, sgd (Nesterov momentum), lamb (arXiv:1904.00962), lion
+    (arXiv:2302.06675) or muon (Jordan 2024; AdamW for everything that is no matrix)."""
     learning_rate: float = 1e-3
     """Peak learning rate for the configured global batch; nothing rescales it."""
     weight_decay: float = 0.05
-    """adamw: decoupled decay, times the learning rate. sgd: added to the gradient (L2)."""
+    """Decoupled decay, times the learning rate. adam, sgd: added to the gradient (L2)."""
     no_decay: str = r"(bias|scale|gamma)$"
     """Regex over parameter paths that take no weight decay."""
     beta1: float = 0.9
-    """adamw: decay of the first moment."""
+    """Decay of the first moment."""
     beta2: float = 0.999
-    """adamw: decay of the second moment."""
+    """Decay of the second moment."""
     momentum: float = 0.9
-    """sgd: Nesterov momentum."""
+    """sgd, muon: Nesterov momentum."""
     clip_norm: float = 0.0
     """Largest global L2 norm of the gradient of the trained parameters; 0 = no clipping."""
+    head_multiplier: float = 1.0
+    """Factor on the learning rate of the head."""
+    lookahead: int = 0
+    """Lookahead (Zhang et al. 2019, arXiv:1907.08610): updates between steps of the slow weights; 0 = off."""
+    lookahead_alpha: float = 0.5
+    """Lookahead: step size of the slow weights."""
+    sam: float = 0.0
+    """Sharpness-aware minimisation (Foret et al. 2020, arXiv:2010.01412): radius rho; 0 = off. Doubles the work."""
     layer_decay: float = 1.0
     """Layer-wise rate decay (Clark et al. 2020, arXiv:2003.10555): a block d blocks below the head learns with
     layer_decay ** d of the rate; 1 = off."""
@@ -166,30 +288,64 @@ class OptimConfig:
 
 @dataclass(slots=True, kw_only=True)
 class AverageConfig:
-    """Running average of the weights; when on, it is what is evaluated and kept as the result."""
+    """Averages of the weights along the run."""
 
     name: str = "none"
-    """none or ema."""
+    """none, ema (a running average: it is what is evaluated), swa (the mean of snapshots: one more candidate at the end
+    of the run; Izmailov et al. 2018, arXiv:1803.05407) or ema+swa."""
     decay: float = 0.999
-    """EMA decay per update, after a warm-up min(decay, (1 + step) / (10 + step))."""
+    """EMA decay per update."""
+    warmup: int = 1
+    """EMA: 1 = the decay starts as (1 + step) / (10 + step); 0 = constant from the start."""
+    swa_start: float = 0.0
+    """SWA: epochs before the first snapshot."""
+    swa_every: float = 1.0
+    """SWA: epochs between snapshots."""
+    swa_first: int = 0
+    """SWA: 1 = the weights at `swa_start` are a snapshot too."""
+    refresh_batches: int = 50
+    """Batches by which BatchNorm statistics are estimated anew for averaged weights (SWA, soup)."""
+    soup: int = 0
+    """Model soup (Wortsman et al. 2022, arXiv:2203.05482): the mean of this many best checkpoints is one more candidate
+    at the end of the run; 0 = off, else at most `checkpoint.keep_best`."""
 
 
 @dataclass(slots=True, kw_only=True)
 class StageConfig:
     """One stretch of the run. A run is a list of them; most have one."""
 
+    name: str = ""
+    """What the table of stages calls it."""
     epochs: float = 30.0
     """Length in passes over the training split; may be fractional."""
     image_size: int = 0
     """Side of the square training and evaluation images, pixels; 0 = `Config.image_size`."""
     strength: float = 1.0
     """Factor on every augmentation probability and magnitude, >= 0."""
-    mixing: float = 1.0
-    """Factor on `mix_probability`, >= 0; 0 = no MixUp or CutMix in this stage."""
+    mixup: float = 1.0
+    """Factor on `mixup_probability`, >= 0; 0 = no MixUp in this stage."""
+    cutmix: float = 1.0
+    """Factor on `cutmix_probability`, >= 0; 0 = no CutMix in this stage."""
     frozen: str = ""
     """Regex over parameter paths that do not learn in this stage; empty = all learn."""
+    learning_rate: float = 0.0
+    """Peak learning rate of the stage's own schedule; 0 = `optim.learning_rate`."""
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(name=""))
     """A schedule of the stage's own; name "" = go on with the run's schedule."""
+    loss: LossConfig = field(default_factory=lambda: LossConfig(name=""))
+    """A loss of the stage's own; name "" = the run's loss."""
+    distill: int = 0
+    """1 = learn from the teacher too, see `DistillConfig`."""
+    fresh: int = 0
+    """1 = start with a fresh optimizer state."""
+    start_from: str = ""
+    """best = start from the weights of the best checkpoint so far; empty = go on."""
+    train: int = 1
+    """0 = only evaluate: the epochs pass without an update."""
+    judge: str = ""
+    """Weights that are evaluated in this stage: weights, ema or swa; empty = ema when there is one, else weights."""
+    views: str = ""
+    """Test-time views in this stage; empty = `eval.views`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -202,12 +358,16 @@ class EvalConfig:
     """Images per evaluation batch over all devices; 0 = the training batch size."""
     metric: str = "accuracy"
     """Number of the report by which the best checkpoint and early stopping are decided."""
+    min_delta: float = 0.0
+    """Least gain of `metric` that counts as an improvement for `patience`."""
     patience: int = 0
     """Evaluations without improvement of `metric` before the run stops early; 0 = never."""
     crop: float = 1.0
     """Side of the central crop as a share of the resized image: 0.875 resizes 224 px models' images to 256 first."""
     views: str = "center"
-    """Test-time views whose probabilities are averaged: center, or flip (image and mirror image)."""
+    """Test-time views that are averaged: center, flip (2), six, eight, ten or sixteen; see `emojax/views.py`."""
+    view_average: str = "probs"
+    """What is averaged over the views: probs or logits."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -218,6 +378,8 @@ class CheckpointConfig:
     """Extra checkpoints between evaluations, epochs; 0 = none."""
     keep_last: int = 1
     """How many of the latest checkpoints stay, besides the best."""
+    keep_best: int = 1
+    """How many of the best checkpoints stay."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -246,6 +408,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
@@ -270,47 +433,3 @@ def items(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
                 yield from items(part, f"{name}[{i}].")
         else:
             yield name, value
-
-
-def to_json(config: Config) -> str:
-    """The resolved config as JSON text, read back by `from_json`."""
-    return json.dumps(dataclasses.asdict(config), indent=2)
-
-
-def from_json(text: str, *, where: str = "config") -> Config:
-    """Rebuilds a `Config` from `to_json` text; unknown keys and wrong types raise `ConfigError` naming `where`."""
-    try:
-        return _build(Config, json.loads(text), where)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{where} is not valid JSON: {error}") from error
-
-
-def _build(cls: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where}: expected an object, found {type(value).__name__}")
-    hints = typing.get_type_hints(cls)
-    if unknown := sorted(set(value) - set(hints)):
-        raise ConfigError(f"{where}: unknown keys {unknown}; it was written by another version of emojax")
-    built = {key: _value(hints[key], item, f"{where}.{key}") for key, item in value.items()}
-    return cls(**built)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise ConfigError(f"{where}: expected a list, found {value!r}")
-        part = typing.get_args(hint)[0]
-        return tuple(_value(part, v, f"{where}[{i}]") for i, v in enumerate(value))
-    return value
-
-
-def differences(old: Config, new: Config) -> list[str]:
-    """One line per knob that differs, leaving out those a resumed run may change."""
-    a, b = dict(items(old)), dict(items(new))
-    return [
-        f"{key}: {a.get(key, 'absent')!r} -> {b.get(key, 'absent')!r}"
-        for key in dict.fromkeys([*a, *b])
-        if a.get(key, "absent") != b.get(key, "absent") and not key.startswith(MAY_CHANGE)
-    ]

@@ -17,6 +17,7 @@ from clu import parameter_overview
 from emojax import (
     checkpoint,
     config as config_lib,
+    config_json,
     data,
     files,
     metrics,
@@ -226,7 +227,7 @@ def _finish(parts: Parts, loop: _Loop, checkpointer: checkpoint.Checkpointer, mo
         notes=dataset.notes,
         skipped=dataset.skipped + gone,
         command=" ".join(sys.argv),
-        config_differences=tuple(config_lib.differences(Config(), config)),
+        config_differences=tuple(config_json.differences(Config(), config)),
     )
     monitor.say(f"best checkpoint: after update {info.step:,} (epoch {info.step / parts.per_epoch:.3g})")
     history = monitor.history()

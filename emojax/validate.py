@@ -24,6 +24,8 @@ def _is_nan(value: Any) -> bool:
 CHOICES = {
     "data.format": ("auto", "emoji", "folder", "csv", "parquet", "npz", "tfds"),
     "model.stem": ("imagenet", "small", "small2"),
+    "model.head": ("own", "linear", "mlp", "deep", "emote", "emote_lite"),
+    "model.head_attention": ("none", "tokens", "pooled", "gate"),
     "model.compute": ("float32", "bfloat16"),
     "optim.name": ("adamw", "sgd"),
     "schedule.name": ("cosine", "constant"),

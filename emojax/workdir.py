@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from emojax import config as config_lib, files
+from emojax import config_json, files
 from emojax.config import Config
 from emojax.errors import WorkdirError
 
@@ -54,14 +54,14 @@ def claim(workdir: Path, config: Config) -> Iterator[None]:
 def _settle_config(workdir: Path, config: Config) -> None:
     path = workdir / CONFIG
     if path.exists() and _has_begun(workdir):
-        changed = config_lib.differences(read_config(workdir), config)
+        changed = config_json.differences(read_config(workdir), config)
         if changed:
             raise WorkdirError(
                 f"--workdir={workdir} belongs to a run with another config:\n  "
                 + "\n  ".join(changed)
                 + "\nUse another --workdir, or give that config to go on with that run."
             )
-    files.write_text(path, config_lib.to_json(config) + "\n")
+    files.write_text(path, config_json.to_json(config) + "\n")
 
 
 def _has_begun(workdir: Path) -> bool:
@@ -74,7 +74,7 @@ def read_config(workdir: Path) -> Config:
     path = workdir / CONFIG
     if not path.is_file():
         raise WorkdirError(f"{workdir} is not the --workdir of a training run: it has no {CONFIG}")
-    return config_lib.from_json(path.read_text(), where=str(path))
+    return config_json.from_json(path.read_text(), where=str(path))
 
 
 def is_finished(workdir: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emojax import config as config_lib, main, validate as validate_lib
+from emojax import config as config_lib, config_json, main, validate as validate_lib
 from emojax.config import Config, OptimConfig, ScheduleConfig, StageConfig
 from emojax.errors import ConfigError
 from emojax.validate import validate
@@ -18,12 +18,12 @@ RECIPES = sorted((ROOT / "configs").glob("*.py"))
 
 def test_json_round_trip():
     config = Config(stages=(StageConfig(epochs=2, frozen="stem"), StageConfig(schedule=ScheduleConfig())))
-    assert config_lib.from_json(config_lib.to_json(config)) == config
+    assert config_json.from_json(config_json.to_json(config)) == config
 
 
 def test_json_of_another_version_is_refused():
     with pytest.raises(ConfigError, match="unknown keys \\['colour'\\]"):
-        config_lib.from_json('{"colour": 1}')
+        config_json.from_json('{"colour": 1}')
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_differences_ignore_what_cannot_change_the_numbers():
     old, new = Config(), Config(seed=1)
     new.data.workers = 3
     new.monitor.log_every = 1
-    assert config_lib.differences(old, new) == ["seed: 0 -> 1"]
+    assert config_json.differences(old, new) == ["seed: 0 -> 1"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
 def test_recipes_are_valid_and_match_their_golden_file(recipe):
     namespace = {}
     exec(compile(recipe.read_text(), recipe, "exec"), namespace)
-    text = config_lib.to_json(validate(namespace["get_config"]())) + "\n"
+    text = config_json.to_json(validate(namespace["get_config"]())) + "\n"
     golden = ROOT / "tests/golden" / f"config_{recipe.stem}.json"
     assert golden.exists() and golden.read_text() == text, (
         f"{recipe.name} resolves to another config than {golden.name}. If that is meant, write there:\n{text}"

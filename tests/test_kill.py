@@ -21,7 +21,7 @@ RECIPE = """
 from pathlib import Path
 from emojax import config
 def get_config():
-    return config.from_json(Path(__file__).with_suffix(".json").read_text())
+    return config_json.from_json(Path(__file__).with_suffix(".json").read_text())
 """
 
 
@@ -45,7 +45,7 @@ def kills_are_survived(folder: Path, *, kills: int, workers: int, epochs: float)
     config.data.workers = workers
     config.eval.every_epochs = 100.0 if workers else 2.0  # every evaluation starts its own processes
     config.stages[1].epochs = epochs
-    (folder / "recipe.json").write_text(config_lib.to_json(config))
+    (folder / "recipe.json").write_text(config_json.to_json(config))
     (folder / "recipe.py").write_text(RECIPE)
 
     began = time.monotonic()

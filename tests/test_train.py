@@ -15,7 +15,7 @@ import tiny
 from PIL import Image
 
 import emojax
-from emojax import checkpoint, cli, config as config_lib, data, jsonl, paths, train, wiring, workdir
+from emojax import checkpoint, cli, config_json, data, jsonl, paths, train, wiring, workdir
 from emojax.config import CheckpointConfig, EvalConfig, OptimConfig, StageConfig
 from emojax.errors import CheckpointError, ConfigError, DataError, TrainingError, WorkdirError
 from emojax.types import Batch
@@ -309,7 +309,7 @@ def test_one_device_and_two_agree(tmp_path, folder, finished):
 
 def test_config_of_a_run_is_readable(finished, folder):
     assert workdir.read_config(finished) == tiny.config(folder)
-    assert config_lib.differences(workdir.read_config(finished), tiny.config(folder, seed=1)) == ["seed: 0 -> 1"]
+    assert config_json.differences(workdir.read_config(finished), tiny.config(folder, seed=1)) == ["seed: 0 -> 1"]
 
 
 def test_the_average_starts_as_the_weights(parts):

@@ -23,7 +23,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import config as config_lib, data, jsonl, metrics, report
+    from emojax import config_json, data, jsonl, metrics, report
+    from emojax.config import Config
     from emojax.errors import CheckpointError, ConfigError
     from emojax.predict import VIEWS, load
 
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> int:
                 notes=dataset.notes,
                 skipped=dataset.skipped,
                 command=f"emojax evaluate {' '.join(arguments)}",
-                config_differences=tuple(config_lib.differences(config_lib.Config(), classifier.config)),
+                config_differences=tuple(config_json.differences(Config(), classifier.config)),
             )
             history = jsonl.read(Path(options.workdir) / "metrics.jsonl")
             report.write(

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Key
 from emojax import paths
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError
-from emojax.models import convnext, resnet
+from emojax.models import convnext, heads, resnet
 from emojax.models.layers import Initial, draw
 from emojax.types import ModelOutput, Tree
 
@@ -86,11 +86,13 @@ class Model:
         variables = {"params": params, **({"batch_stats": model_state} if model_state else {})}
         rngs = {} if key is None or not train else {"dropout": key}
         if train and model_state:
-            (logits, features), new = self.module.apply(variables, image, True, rngs=rngs, mutable=["batch_stats"])
+            (logits, features, taps), new = self.module.apply(
+                variables, image, True, rngs=rngs, mutable=["batch_stats"]
+            )
             model_state = new["batch_stats"]
         else:
-            logits, features = self.module.apply(variables, image, train, rngs=rngs)
-        return ModelOutput(logits=logits, features=features), model_state
+            logits, features, taps = self.module.apply(variables, image, train, rngs=rngs)
+        return ModelOutput(logits=logits, features=features, aux=taps), model_state
 
     def depth(self, path: str) -> int:
         """Blocks from a parameter to the loss: 0 in the head, 1 in the last block; in the stem one more than there are.
@@ -118,7 +120,7 @@ class Model:
 def _convnext(config: ModelConfig, classes: int) -> Model:
     depths, widths = _sizes(config, *convnext.VARIANTS[config.name])
     _choice("stem", config, convnext.STEMS)
-    module = convnext.ConvNeXt(config, depths, widths, classes)
+    module = convnext.ConvNeXt(config, depths, widths, heads.make(config, classes, norm=True))
     initial = functools.partial(convnext.initial, config=config)
     return Model(config.name, depths, convnext.stride(config, depths), module, initial, convnext.from_torch)
 
@@ -130,7 +132,7 @@ def _resnet(config: ModelConfig, classes: int) -> Model:
         raise ConfigError(
             f"config.model.layer_scale: {config.name} has none; leave it out, found {config.layer_scale!r}"
         )
-    module = resnet.ResNet(config, depths, widths, classes)
+    module = resnet.ResNet(config, depths, widths, heads.make(config, classes, norm=False))
     return Model(config.name, depths, 1, module, resnet.initial, resnet.from_torch)
 
 

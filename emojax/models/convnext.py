@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from emojax.config import ModelConfig
-from emojax.models import layers
+from emojax.models import heads, layers
 from emojax.types import Tree
 
 VARIANTS = {
@@ -74,15 +74,15 @@ class Patches(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """Normalised images [B, H, W, 3] -> (logits float32 [B, K], pooled features float32 [B, D])."""
+    """Normalised images [B, H, W, 3] -> what the head makes of the last map."""
 
     config: ModelConfig
     depths: tuple[int, ...]
     widths: tuple[int, ...]
-    classes: int
+    head: heads.Head
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> tuple[Float[Array, "B K"], Float[Array, "B D"]]:
+    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> heads.Output:
         c, dtype = self.config, jnp.dtype(self.config.compute)
         make = nn.remat(Block, static_argnums=(2,)) if c.remat else Block
         rates = iter(layers.drop_path_rates(c.drop_path, self.depths))
@@ -94,7 +94,7 @@ class ConvNeXt(nn.Module):
                 (f"block{j + 1}", functools.partial(make, c.layer_scale, next(rates), dtype)) for j in range(depth)
             ]
             x = layers.Stage(tuple(parts), name=f"stage{i + 1}")(x, train)
-        return layers.Head(self.classes, c.dropout, norm=True, name="head")(x, train)
+        return self.head(name="head")(x, train)
 
 
 def initial(path: str, shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> layers.Initial:

@@ -170,22 +170,6 @@ class DropPath(nn.Module):
         return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))
 
 
-class Head(nn.Module):
-    """Global average pool -> LayerNorm where `norm` -> dropout -> dense, in float32. Returns (logits, features)."""
-
-    classes: int
-    dropout: float
-    norm: bool
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> tuple[Float[Array, "B K"], Float[Array, "B C"]]:
-        features = x.astype(jnp.float32).mean((1, 2))
-        if self.norm:
-            features = LayerNorm(name="norm")(features)
-        dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
-        return Dense(self.classes, name="dense")(dropped), features
-
-
 class Stage(nn.Module):
     """Modules called one after the other with (x, train); `parts` are (name, constructor less its name)."""
 
