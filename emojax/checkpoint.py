@@ -1,15 +1,15 @@
 """Checkpoints: save, restore, best and last, weights only. The only module that knows Orbax.
 
-A checkpoint is a folder `WORKDIR/checkpoints/<step>` with one item per part of the `TrainState` and one JSON item
-`meta`: config, class names, data fingerprint, loop state, version, and a digest of every array. Orbax commits it with a
-marker file as its last act, so a folder without the marker is never taken for a checkpoint; the digests are there
-because Orbax restores a flipped bit of an array file without noticing.
+A checkpoint is a folder `WORKDIR/checkpoints/<step>`, the result of a run `WORKDIR/model/<step>`, with one item per
+part of the `TrainState` and one JSON item `meta`: config, class names, data fingerprint, loop state, version, and a
+digest of every array. Orbax commits it with a marker file as its last act, so a folder without the marker is never
+taken for a checkpoint; the digests are there because Orbax restores a flipped bit of an array file without noticing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
 import logging
 import math
 from pathlib import Path
@@ -20,64 +20,24 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from emojax import __version__, config_json, paths
-from emojax.config import CheckpointConfig, Config
+from emojax import paths
+from emojax.checkpoint_meta import Meta, digest
+from emojax.config import CheckpointConfig
 from emojax.errors import CheckpointError
 from emojax.types import TrainState, Tree
 
 FOLDER = "checkpoints"
-_ITEMS = ("params", "model_state", "opt_state", "average")
+RESULT = "model"
+_ITEMS = ("params", "model_state", "opt_state", "average", "teacher")
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every save; the monitor says what matters
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Meta:
-    """What a checkpoint says about itself, besides arrays.
-
-    Attributes:
-      config: the resolved config of the run.
-      class_names: in label order.
-      image_size: side of the images at this step, pixels.
-      fingerprint: digest of the data order (ids, labels, batch size, seed).
-      loop: the training loop's own variables (best value so far, evaluations without improvement, ...).
-      digests: array path → digest of dtype, shape and bytes; filled in by `save`.
-      shapes: array path → shape; filled in by `save`.
-      version: emojax version that wrote it.
-    """
-
-    config: Config
-    class_names: tuple[str, ...]
-    image_size: int
-    fingerprint: str
-    loop: dict[str, Any]
-    digests: dict[str, str] = dataclasses.field(default_factory=dict)
-    shapes: dict[str, list[int]] = dataclasses.field(default_factory=dict)
-    version: str = __version__
-
-    def to_json(self) -> dict[str, Any]:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return values | {"config": config_json.to_json(self.config), "class_names": list(self.class_names)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any], where: str) -> Meta:
-        config = config_json.from_json(values["config"], where=f"{where}: config")
-        return cls(**(values | {"config": config, "class_names": tuple(values["class_names"])}))
-
-
-def digest(x: Any) -> str:
-    """128 bits over dtype, shape and bytes of an array."""
-    host = np.ascontiguousarray(jax.device_get(x))
-    total = hashlib.sha256(f"{host.dtype.str}{host.shape}".encode())
-    total.update(host.reshape(-1).view(np.uint8).data)
-    return total.hexdigest()[:32]
 
 
 class Checkpointer:
     """Writes and reads the checkpoints of one run."""
 
     def __init__(self, workdir: Path, config: CheckpointConfig) -> None:
-        self._manager = _manager(workdir, config)
+        self._manager = _manager(workdir, keep_last=config.keep_last, keep_best=config.keep_best)
         self._folder = workdir / FOLDER
 
     def latest(self) -> int | None:
@@ -86,8 +46,20 @@ class Checkpointer:
 
     def best(self) -> int:
         """Step of the best checkpoint; the newest when none was ranked."""
+        return self.ranked()[0]
+
+    def ranked(self) -> list[int]:
+        """Steps of all checkpoints that were ranked, best first; the newest one when none was."""
         self._manager.wait_until_finished()
-        return _best_step(self._manager)
+        return _ranked(self._manager)
+
+    def teacher_at(self, step: int) -> bool:
+        """Whether checkpoint `step` holds a teacher."""
+        return any(path.startswith("teacher/") for path in self.meta(step).digests)
+
+    def meta(self, step: int) -> Meta:
+        """What checkpoint `step` says about itself."""
+        return read_meta(self._manager, step, self._folder)
 
     def save(self, state: TrainState, meta: Meta, *, rank: float) -> None:
         """Writes a checkpoint of `state` in the background.
@@ -100,25 +72,8 @@ class Checkpointer:
         Raises:
           CheckpointError: the checkpoint was not written.
         """
-        step = int(state.step)
-        items = {name: getattr(state, name) for name in _ITEMS if jax.tree.leaves(getattr(state, name))}
-        leaves = paths.flatten(items)
-        meta = dataclasses.replace(
-            meta,
-            digests={path: digest(x) for path, x in leaves.items()},
-            shapes={path: list(x.shape) for path, x in leaves.items()},
-        )
-        args = ocp.args.Composite(
-            meta=ocp.args.JsonSave(meta.to_json()),
-            **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
-        )
-        metrics = {"rank": rank if math.isfinite(rank) else -1e300}
-        try:
-            saved = self._manager.save(step, args=args, metrics=metrics | {"step": step})
-        except Exception as error:
-            raise CheckpointError(f"{self._folder}: checkpoint {step} could not be written: {error}") from error
-        if not saved:  # Orbax says no silently, for example when the step exists
-            raise CheckpointError(f"{self._folder}: checkpoint {step} was refused; is there a newer one already?")
+        items = {name: getattr(state, name) for name in _ITEMS}
+        _save(self._manager, int(state.step), items, meta, rank=rank, folder=self._folder)
 
     def restore(self, state: TrainState, step: int) -> tuple[TrainState, Meta]:
         """Reads checkpoint `step` into arrays placed like those of `state`; verifies every digest."""
@@ -137,29 +92,66 @@ class Checkpointer:
             self._manager.close()
 
 
+def save_result(workdir: Path, step: int, weights: dict[str, Tree], meta: Meta) -> None:
+    """Writes the weights that a run ends with, {"params": ..., "model_state": ...}, to WORKDIR/model, in place of
+    earlier ones; returns when they are on disk. Raises `CheckpointError` when that fails."""
+    with contextlib.closing(_manager(workdir, folder=RESULT)) as manager:
+        for old in manager.all_steps():
+            manager.delete(old)
+        _save(manager, step, weights, meta, rank=0.0, folder=workdir / RESULT)
+        try:
+            manager.wait_until_finished()
+        except Exception as error:
+            raise CheckpointError(f"{workdir / RESULT}: the result could not be written: {error}") from error
+
+
+def _save(
+    manager: ocp.CheckpointManager, step: int, items: dict[str, Tree], meta: Meta, *, rank: float, folder: Path
+) -> None:
+    items = {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
+    leaves = paths.flatten(items)
+    meta = dataclasses.replace(
+        meta,
+        digests={path: digest(x) for path, x in leaves.items()},
+        shapes={path: list(x.shape) for path, x in leaves.items()},
+    )
+    args = ocp.args.Composite(
+        meta=ocp.args.JsonSave(meta.to_json()),
+        **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
+    )
+    metrics = {"rank": rank if math.isfinite(rank) else -1e300}
+    try:
+        saved = manager.save(step, args=args, metrics=metrics | {"step": step})
+    except Exception as error:
+        raise CheckpointError(f"{folder}: checkpoint {step} could not be written: {error}") from error
+    if not saved:  # Orbax says no silently, for example when the step exists
+        raise CheckpointError(f"{folder}: checkpoint {step} was refused; is there a newer one already?")
+
+
 def load_weights(workdir: Path, *, which: str) -> tuple[int, Meta, Any]:
     """Opens a run's checkpoint for prediction.
 
     Args:
       workdir: of a training run.
-      which: "best", "last", or a step.
+      which: "best" (the result of a finished run, else the best checkpoint so far), "last", or a step.
 
     Returns:
       (step, meta, read) where `read(like)` takes {"params": ..., "model_state": ...} of shapes and returns such a tree
-      of arrays: the running average when the run kept one, else the weights.
+      of arrays: those that were judged, the running average for example.
 
     Raises:
       CheckpointError: there is none, or it is damaged.
     """
-    folder = workdir / FOLDER
-    if not folder.is_dir():
+    if not (workdir / FOLDER).is_dir() and not (workdir / RESULT).is_dir():
         raise CheckpointError(f"{workdir} holds no checkpoints; is it the --workdir of a training run?")
-    manager = _manager(workdir, CheckpointConfig(), read_only=True)
+    name = RESULT if which == "best" and _has_steps(workdir / RESULT) else FOLDER
+    folder = workdir / name
+    manager = _manager(workdir, folder=name, read_only=True)
     steps = list(manager.all_steps())
     if not steps:
         raise CheckpointError(f"{folder} holds no complete checkpoint; the run was stopped before its first one")
     if which == "best":
-        step = _best_step(manager)
+        step = _ranked(manager)[0]
     elif which == "last":
         step = max(steps)
     elif which.isdecimal():
@@ -171,22 +163,36 @@ def load_weights(workdir: Path, *, which: str) -> tuple[int, Meta, Any]:
     meta = read_meta(manager, step, folder)
 
     def read(like: dict[str, Tree]) -> dict[str, Tree]:
-        averaged = any(path.startswith("average/") for path in meta.digests)
-        target = {name: tree for name, tree in like.items() if jax.tree.leaves(tree)}
-        if averaged:
-            found = _restore(manager, step, {"average": like}, meta, folder)["average"]
-        else:
+        judged, target = meta.judged, {name: tree for name, tree in like.items() if jax.tree.leaves(tree)}
+        if judged == "weights":
             found = _restore(manager, step, target, meta, folder)
+        else:  # the averages are one item, which Orbax restores as a whole
+            whole = {path: shape for path, shape in meta.shapes.items() if path.startswith("average/")}
+            found = _restore(manager, step, {"average": _averages(whole, like)}, meta, folder)["average"][judged]
         return {name: found.get(name, {}) for name in like}
 
     return step, meta, read
 
 
-def _best_step(manager: ocp.CheckpointManager) -> int:
-    """Step of the best checkpoint that is kept; the newest when none was ever ranked."""
-    steps = manager.all_steps()
-    ranks = {step: _rank(manager.metrics(step)) for step in steps}
-    return max(steps, key=lambda step: ranks[step])
+def _averages(shapes: dict[str, list[int]], like: dict[str, Tree]) -> Tree:
+    """Shapes of the item `average` as it was saved: every average has the shape of the weights."""
+    names = {path.split("/")[1] for path in shapes}
+    tree: dict[str, Any] = {name: dict(like) for name in names}
+    for name in names:
+        if f"average/{name}/count" in shapes:
+            tree[name]["count"] = jax.ShapeDtypeStruct((), np.int32)
+    return tree
+
+
+def _has_steps(folder: Path) -> bool:
+    return any(folder.glob("[0-9]*"))
+
+
+def _ranked(manager: ocp.CheckpointManager) -> list[int]:
+    """Steps of the ranked checkpoints that are kept, best first; the newest one when none was ever ranked."""
+    steps = sorted(manager.all_steps(), key=lambda step: _rank(manager.metrics(step)), reverse=True)
+    found = [step for step in steps if _rank(manager.metrics(step))[0] > -1e300]
+    return found or steps[:1]
 
 
 def _rank(metrics: Any) -> Any:
@@ -198,18 +204,20 @@ def _rank(metrics: Any) -> Any:
     return (rank, int(metrics["step"]) if rank == -1e300 else -int(metrics["step"]))
 
 
-def _manager(workdir: Path, config: CheckpointConfig, *, read_only: bool = False) -> ocp.CheckpointManager:
-    best = policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
+def _manager(
+    workdir: Path, *, folder: str = FOLDER, keep_last: int = 1, keep_best: int = 1, read_only: bool = False
+) -> ocp.CheckpointManager:
+    best = policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False)
     options = ocp.CheckpointManagerOptions(
         best_fn=lambda metrics: _rank(metrics)[0],
-        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(config.keep_last), best]),
+        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), best]),
         cleanup_tmp_directories=not read_only,
         read_only=read_only,
         # The default trusts any folder with a number for a name; a commit marker is proof.
         atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),
     )
     handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS} | {"meta": ocp.JsonCheckpointHandler()}
-    return ocp.CheckpointManager((workdir / FOLDER).resolve(), options=options, item_handlers=handlers)
+    return ocp.CheckpointManager((workdir / folder).resolve(), options=options, item_handlers=handlers)
 
 
 def read_meta(manager: ocp.CheckpointManager, step: int, folder: Path) -> Meta:

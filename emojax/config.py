@@ -49,7 +49,7 @@ class DataConfig:
     fold: int = 0
     """With `folds`: the part, 0 to folds - 1, that is `val`; the others are `train`."""
     group_column: str = ""
-    """CSV and parquet: records with the same value (one person, one video) stay in one fold or one split."""
+    """CSV and parquet, with `folds`: records with the same value (one person, one video) stay in one fold."""
     workers: int = 0
     """Loader processes; 0 = two threads of the main process. Does not change the batches."""
 
@@ -108,8 +108,7 @@ class AugmentConfig:
     erase: float = 0.0
     """Probability of random erasing (Zhong et al. 2017, arXiv:1708.04896): one rectangle of other pixels."""
     erase_fill: str = "mean"
-    """mean: ImageNet's mean colour, 0 after normalisation. noise: every pixel normal with ImageNet's mean and deviation,
-    N(0, 1) after normalisation."""
+    """mean: ImageNet's mean colour, 0 after normalisation. noise: every pixel N(0, 1) after normalisation."""
     erase_area: tuple[float, float] = (0.02, 0.3333)
     """Random erasing: share of the area, uniform."""
     erase_ratio: tuple[float, float] = (0.3, 3.3)
@@ -222,6 +221,8 @@ class ScheduleConfig:
     name: str = "cosine"
     """After the warm-up: cosine, constant, restarts (cosine cycles that grow), cycles (equal cosine cycles), onecycle,
     step or plateau."""
+    epochs: float = 0.0
+    """Length, epochs; 0 = as long as the stages that use it. After it, the rate stays where it ended."""
     warmup_epochs: float = 0.0
     """Linear warm-up to the peak, epochs. Not for onecycle, which has its own."""
     warmup_start: float = 0.0

@@ -10,12 +10,11 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from emojax import config as config_lib
+from emojax import config as config_lib, recipes
 from emojax.errors import ConfigError, EmojaxError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe: a Python file with get_config(). It is executed.")
@@ -26,43 +25,48 @@ def main(argv: list[str]) -> None:
     """Runs one training; errors meant for the user end in one line and their exit code."""
     if len(argv) > 1:
         raise ConfigError(f"unexpected arguments: {' '.join(argv[1:])}; every option has the form --name=value")
-    if _CONFIG.value is None:
-        raise ConfigError("--config is missing, for example --config=configs/emoji.py (see --help)")
-    if not isinstance(_CONFIG.value, config_lib.Config):
-        raise ConfigError("get_config() of the recipe must return an emojax.config.Config")
+    config = _checked(_CONFIG.value)
     if _WORKDIR.value is None:
         raise ConfigError("--workdir is missing, for example --workdir=runs/emoji (see --help)")
     logging.set_verbosity(logging.WARNING)  # libraries narrate at INFO; emojax speaks through its monitor
     from emojax import train  # here, so that --help does not wait for JAX
 
-    train.run(_CONFIG.value, _WORKDIR.value)
+    train.run(config, _WORKDIR.value)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def _parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     argv = _find_recipes(argv)
     try:
-        return flags.FLAGS(argv)
+        return values(argv)
     except KeyError as error:
         raise ConfigError(_unknown_knob(argv, error)) from error
     except (flags.Error, TypeError, ValueError, IndexError) as error:
         raise ConfigError(f"the command line could not be read: {error}") from error
 
 
-def find_recipe(name: str) -> str:
-    """Path of a recipe: `name` itself, or the file of that name among the recipes that ship with emojax."""
-    here = Path(__file__).resolve().parent
-    choices = [Path(name), *(d / part for d in (here, here.parent) for part in (name, Path("configs", name)))]
-    for path in choices:
-        if path.is_file():
-            return str(path)
-    shipped = sorted(p.name for d in (here / "configs", here.parent / "configs") for p in d.glob("*.py"))
-    raise ConfigError(f"--config={name}: no such file; recipes that ship with emojax: {', '.join(shipped)}")
+def config_from(arguments: list[str]) -> config_lib.Config:
+    """The config that `--config=RECIPE --config.KNOB=VALUE ...` describes, for verbs other than training.
+
+    Raises `ConfigError`; unlike the flags of this module, the call can be repeated.
+    """
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", None, flag_values=values)
+    _parse_flags(["emojax", *arguments], values)
+    return _checked(holder.value)
+
+
+def _checked(found: object) -> config_lib.Config:
+    if found is None:
+        raise ConfigError("--config is missing, for example --config=configs/emoji.py (see --help)")
+    if not isinstance(found, config_lib.Config):
+        raise ConfigError("get_config() of the recipe must return an emojax.config.Config")
+    return found
 
 
 def _find_recipes(argv: list[str]) -> list[str]:
     """`argv` with --config=NAME and --config NAME as --config=PATH."""
     text = "\0".join(argv)
-    return re.sub(r"(?<=\0)--?config[=\0]([^\0]*)", lambda m: f"--config={find_recipe(m[1])}", text).split("\0")
+    return re.sub(r"(?<=\0)--?config[=\0]([^\0]*)", lambda m: f"--config={recipes.find(m[1])}", text).split("\0")
 
 
 def _unknown_knob(argv: list[str], error: KeyError) -> str:

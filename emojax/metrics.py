@@ -28,6 +28,7 @@ __all__ = [
     "TrainMetrics",
     "check_number",
     "evaluate",
+    "rank",
 ]
 
 NUMBERS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top2_accuracy", "loss")
@@ -133,6 +134,11 @@ class Report:
                 for column, values in self.slices.items()
             },
         }
+
+
+def rank(report: Report, name: str) -> float:
+    """What makes one report better than another: the number called `name`, negated where less is better."""
+    return -report.number(name) if name in LOWER_IS_BETTER else report.number(name)
 
 
 def check_number(name: str) -> None:

@@ -213,6 +213,24 @@ def learning_rate(steps: Sequence[int] | np.ndarray, values: Sequence[float] | n
     return figure
 
 
+def rate_finder(
+    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, *, steepest: float, lowest: float
+) -> Figure:
+    """Loss over a rising learning rate, with the two rates that matter marked."""
+    figure, ax = _figure(8.4, 4.6)
+    ax.plot(rates, losses, color=SKY, linewidth=1, alpha=0.7, label="Loss of one update")
+    ax.plot(rates, smoothed, color=BLUE, linewidth=2, label="Smoothed")
+    for rate, colour, text in ((steepest, GREEN, "steepest"), (lowest, VERMILION, "lowest")):
+        ax.axvline(rate, color=colour, linestyle=(0, (4, 3)), linewidth=1.4, label=f"{text}: {rate:.1e}")
+    ax.set_xscale("log")
+    shown = np.concatenate([smoothed, losses])
+    ax.set_ylim(max(0, shown.min() * 0.95), np.quantile(shown, 0.98) * 1.05)
+    _style(ax, xlabel="Learning rate", ylabel="Training loss", grid="both")
+    ax.legend(frameon=False, fontsize=SMALL, loc="upper left")
+    _heading(figure, "Learning-rate range test")
+    return figure
+
+
 def _figure(width: float, height: float, *, shape: tuple[int, int] | None = None) -> tuple[Figure, Any]:
     """A white figure, inches, with one `Axes` or an array [rows, columns] of them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
-from emojax import checkpoint, models, parallel
+from emojax import checkpoint, models, parallel, views as views_lib
 from emojax.config import Config
 from emojax.data import pipeline
 from emojax.data.storage import read_file
+from emojax.errors import ConfigError
 from emojax.preprocess import normalise
 from emojax.types import Batch, Predictions, Split, Tree
 
@@ -25,35 +25,25 @@ Infer = Callable[[Tree, Tree, UInt8[Array, "B H W 3"]], Float[Array, "B K"]]
 """(params, model_state, uint8 images) → probabilities. Preprocessing is inside."""
 
 
-def _same(image: UInt8[Array, "B H W 3"]) -> UInt8[Array, "B H W 3"]:
-    return image
-
-
-def _mirror(image: UInt8[Array, "B H W 3"]) -> UInt8[Array, "B H W 3"]:
-    return image[:, :, ::-1]
-
-
-VIEWS = {"center": (_same,), "flip": (_same, _mirror)}
-"""Test-time views; their probabilities are averaged."""
-
-
-def inference_function(model: models.Model, *, views: str) -> Infer:
+def inference_function(model: models.Model, *, views: Sequence[views_lib.View], average: str) -> Infer:
     """The one function that turns images into probabilities; evaluation, `predict` and exports all use it.
 
     Args:
       model: from `models.build`.
-      views: a key of `VIEWS`.
+      views: functions uint8 [B, H, W, 3] → uint8 [B, H, W, 3], an entry of `views.VIEWS`.
+      average: what is averaged over the views, "probs" or "logits".
 
     Returns:
       A pure function: params, model_state, uint8 [B, H, W, 3] → float32 [B, K], rows sum to 1. The caller jits it.
     """
 
     def infer(params: Tree, model_state: Tree, image: UInt8[Array, "B H W 3"]) -> Float[Array, "B K"]:
-        total = 0.0
-        for view in VIEWS[views]:
+        found = []
+        for view in views:
             output, _ = model.apply(params, model_state, normalise(view(image)), train=False)
-            total = total + jax.nn.softmax(output.logits, axis=-1)
-        return jnp.asarray(total) / len(VIEWS[views])
+            found.append(output.logits if average == "logits" else jax.nn.softmax(output.logits, axis=-1))
+        mean = sum(found[1:], start=found[0]) / len(found)
+        return jax.nn.softmax(mean, axis=-1) if average == "logits" else mean
 
     return infer
 
@@ -94,12 +84,15 @@ class Classifier:
       config: of the training run.
       image_size: side to which pictures are resized, pixels.
       step: update from which the weights are.
+      views: name of the test-time views that are averaged.
     """
 
     class_names: tuple[str, ...]
     config: Config
     image_size: int
     step: int
+    views: str
+    _model: models.Model
     _infer: Infer
     _weights: dict[str, Tree]
 
@@ -125,6 +118,16 @@ class Classifier:
             id=names,
         )
         return self.predict_split(split, batch_size=batch_size or min(32, max(1, len(images))))
+
+    def per_view(self) -> dict[str, Classifier]:
+        """{view: a classifier that sees this one of the test-time views alone}."""
+        average, names = self.config.eval.view_average, views_lib.NAMES[self.views]
+        return {
+            name: dataclasses.replace(
+                self, _infer=jax.jit(inference_function(self._model, views=(view,), average=average))
+            )
+            for name, view in zip(names, views_lib.VIEWS[self.views], strict=True)
+        }
 
     def predict_split(self, split: Split, *, batch_size: int) -> Predictions:
         """Predictions for a split of a data set, as in training's evaluation."""
@@ -163,21 +166,27 @@ def load(path: str | Path, *, which: str = "best", views: str = "") -> Classifie
     Args:
       path: the run's --workdir.
       which: "best" (by the run's `eval.metric` on val), "last", or a step.
-      views: test-time views; "" = as in the run's config.
+      views: a name in `views.VIEWS`; "" = as in the run's config.
 
     Raises:
       CheckpointError: there is no usable checkpoint.
+      ConfigError: there are no such views.
     """
+    if views and views not in views_lib.VIEWS:
+        raise ConfigError(f"views: expected one of {', '.join(views_lib.VIEWS)}, found {views!r}")
     parallel.use_compile_cache()
     step, meta, read = checkpoint.load_weights(Path(path), which=which)
     model = models.build(meta.config.model, len(meta.class_names))
     params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0), meta.image_size))
+    views = views or meta.config.eval.views
     weights = read({"params": params, "model_state": model_state})
     return Classifier(
         class_names=meta.class_names,
         config=meta.config,
         image_size=meta.image_size,
         step=step,
-        _infer=jax.jit(inference_function(model, views=views or meta.config.eval.views)),
+        views=views,
+        _model=model,
+        _infer=jax.jit(inference_function(model, views=views_lib.VIEWS[views], average=meta.config.eval.view_average)),
         _weights=weights,
     )

@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import dataclasses
 
-from emojax.config import Config
+from emojax.config import Config, LossConfig, ScheduleConfig, StageConfig
 from emojax.errors import ConfigError
+from emojax.schedules import ScheduleSpec, restart_steps
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stage:
-    """One stretch of a run, in optimizer updates; static and hashable.
+    """One stretch of a run, in optimizer updates.
 
     Attributes:
       number: position in the run, from 0.
+      name: what the table of stages calls it.
       start, stop: first update of the stage, and the first one after it.
       image_size: side of the images, pixels.
-      strength, mixing, frozen: as in `StageConfig`.
-      schedule: name of the learning-rate schedule.
-      span: (start, stop) of the schedule; covers several stages when they share the run's schedule.
-      warmup: updates of linear warm-up at the start of the span.
-      final: last learning rate of the span as a share of the peak.
-      optimizer_start: update at which the optimizer state was last made afresh: at the start of the run, and of every
-        stage that trains other parameters than the one before. Adam's moments of frozen parameters have decayed to 0
-        while its step count, which all share, has grown: without bias correction their first steps would be up to
-        6.5 times too long.
+      strength, mixup, cutmix, frozen, distill, start_from, judge, views: as in `StageConfig`, defaults filled in.
+      train: whether the weights are updated; otherwise the steps pass and one evaluation stands at their end.
+      spec, schedule: the learning-rate schedule in steps, and as configured; stages that share the run's schedule have
+        one span together.
+      peak: peak learning rate; 0 without training.
+      loss: the loss of this stage.
+      teach: steps (updates done) at which the teacher is copied.
+      optimizer_start: update at which the optimizer state was last made afresh: at the start of the run, of every stage
+        that asks for it, and of every stage that trains other parameters than the one before. Adam's moments of frozen
+        parameters have decayed to 0 while its step count, which all share, has grown: without bias correction their
+        first steps would be up to 6.5 times too long.
     """
 
     number: int
+    name: str
     start: int
     stop: int
     image_size: int
     strength: float
-    mixing: float
+    mixup: float
+    cutmix: float
     frozen: str
-    schedule: str
-    span: tuple[int, int]
-    warmup: int
-    final: float
+    distill: bool
+    start_from: str
+    judge: str
+    views: str
+    train: bool
+    spec: ScheduleSpec
+    schedule: ScheduleConfig
+    peak: float
+    loss: LossConfig
+    teach: tuple[int, ...]
     optimizer_start: int
 
 
@@ -50,51 +62,113 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
     """The stages of a run.
 
     Stages without a schedule of their own share one: its span is the stretch of all such stages, from the first to the
-    last of them. Raises `ConfigError` for a stage or warm-up that comes out wrong in steps.
+    last of them. Raises `ConfigError` for a stage or warm-up that comes out wrong in steps, and for SWA that would
+    never take a snapshot.
     """
     per_epoch = steps_per_epoch(config, train_size)
-    ends, total = [], 0.0
-    for stage in config.stages:
-        total += stage.epochs
-        ends.append(max(round(total * per_epoch), 0))
-    starts = [0, *ends[:-1]]
-    for i, (start, stop) in enumerate(zip(starts, ends, strict=True)):
-        if stop <= start:
-            raise ConfigError(
-                f"config.stages[{i}].epochs: {config.stages[i].epochs:g} epochs of {train_size} images are no whole "
-                f"update of {config.batch_size * config.optim.accumulate} images; make it longer or lower the batch"
-            )
-    shared = [i for i, stage in enumerate(config.stages) if not stage.schedule.name]
-    shared_span = (starts[shared[0]], ends[shared[-1]]) if shared else (0, 0)
+    bounds = _bounds(config, train_size, per_epoch)
+    shared = [b for stage, b in zip(config.stages, bounds, strict=True) if stage.train and not stage.schedule.name]
+    shared_span = (shared[0][0], shared[-1][1]) if shared else (0, 0)
     planned: list[Stage] = []
-    for i, stage in enumerate(config.stages):
+    for i, (stage, (start, stop)) in enumerate(zip(config.stages, bounds, strict=True)):
         own = bool(stage.schedule.name)
-        schedule = stage.schedule if own else config.schedule
-        span = (starts[i], ends[i]) if own else shared_span
-        warmup = round(schedule.warmup_epochs * per_epoch)
-        if warmup >= span[1] - span[0]:
-            knob = f"stages[{i}].schedule" if own else "schedule"
+        knob = f"stages[{i}].schedule" if own else "schedule"
+        if stage.train:
+            spec = _spec(stage.schedule if own else config.schedule, (start, stop) if own else shared_span, per_epoch)
+        else:
+            spec = ScheduleSpec(name="constant", start=start, stop=stop)
+        if stage.train and spec.warmup >= spec.stop - spec.start:
             raise ConfigError(
-                f"config.{knob}.warmup_epochs: {warmup} updates of warm-up in a span of {span[1] - span[0]}"
+                f"config.{knob}.warmup_epochs: {spec.warmup} updates of warm-up in a span of {spec.stop - spec.start}"
             )
-        same = i > 0 and stage.frozen == config.stages[i - 1].frozen
         planned.append(
             Stage(
                 number=i,
-                start=starts[i],
-                stop=ends[i],
+                name=stage.name or f"stage {i + 1}",
+                start=start,
+                stop=stop,
                 image_size=stage.image_size or config.image_size,
                 strength=float(stage.strength),
-                mixing=float(stage.mixing),
+                mixup=float(stage.mixup),
+                cutmix=float(stage.cutmix),
                 frozen=stage.frozen,
-                schedule=schedule.name,
-                span=span,
-                warmup=warmup,
-                final=float(schedule.final),
-                optimizer_start=planned[-1].optimizer_start if same else starts[i],
+                distill=bool(stage.distill),
+                start_from=stage.start_from,
+                judge=stage.judge or ("ema" if "ema" in config.average.name else "weights"),
+                views=stage.views or config.eval.views,
+                train=bool(stage.train),
+                spec=spec,
+                schedule=dataclasses.replace(stage.schedule if own else config.schedule),
+                peak=float(stage.learning_rate or config.optim.learning_rate) if stage.train else 0.0,
+                loss=dataclasses.replace(stage.loss if stage.loss.name else config.loss),
+                teach=_teach(stage, spec, (start, stop), first=not (planned and planned[-1].distill)),
+                optimizer_start=planned[-1].optimizer_start if _goes_on(config, i) else start,
             )
         )
+    swa = swa_steps(config, per_epoch)
+    if swa and swa[0] > (last := max(stage.stop for stage in planned if stage.train)):
+        raise ConfigError(
+            f"config.average.swa_start: SWA would never take a snapshot: the first one is due after update {swa[0]} of "
+            f"{last}; start earlier, or lower config.average.swa_every"
+        )
     return tuple(planned)
+
+
+def _bounds(config: Config, train_size: int, per_epoch: float) -> list[tuple[int, int]]:
+    bounds, total = [], 0.0
+    for i, stage in enumerate(config.stages):
+        start = bounds[-1][1] if bounds else 0
+        total += stage.epochs
+        stop = round(total * per_epoch)
+        if stop <= start:
+            raise ConfigError(
+                f"config.stages[{i}].epochs: {stage.epochs:g} epochs of {train_size} images are no whole "
+                f"update of {config.batch_size * config.optim.accumulate} images; make it longer or lower the batch"
+            )
+        bounds.append((start, stop))
+    return bounds
+
+
+def _goes_on(config: Config, i: int) -> bool:
+    """Whether stage i takes over the optimizer state of the stage before."""
+    stage = config.stages[i]
+    return i > 0 and not stage.fresh and not stage.start_from and stage.frozen == config.stages[i - 1].frozen
+
+
+def _spec(schedule: ScheduleConfig, span: tuple[int, int], per_epoch: float) -> ScheduleSpec:
+    return ScheduleSpec(
+        name=schedule.name,
+        start=span[0],
+        stop=span[0] + round(schedule.epochs * per_epoch) if schedule.epochs else span[1],
+        warmup=round(schedule.warmup_epochs * per_epoch),
+        warmup_start=schedule.warmup_start,
+        final=schedule.final,
+        cycles=schedule.cycles,
+        first=schedule.first_epochs * per_epoch,
+        multiply=schedule.multiply,
+        rise=schedule.rise,
+        div=schedule.div,
+        final_div=schedule.final_div,
+        every=schedule.every_epochs * per_epoch,
+        factor=schedule.factor,
+    )
+
+
+def _teach(stage: StageConfig, spec: ScheduleSpec, bounds: tuple[int, int], *, first: bool) -> tuple[int, ...]:
+    """Where the teacher is copied: at the first of several stages that distil, and at every restart of the rate."""
+    if not stage.distill:
+        return ()
+    restarts = {step for step in restart_steps(spec) if bounds[0] <= step < bounds[1]}
+    return tuple(sorted(restarts | ({bounds[0]} if first else set())))
+
+
+def swa_steps(config: Config, per_epoch: float) -> tuple[int, int] | None:
+    """(updates done at the first snapshot, updates between snapshots), or None without SWA. With `swa_first` there is
+    one more, on entering the stage that begins at `swa_start`."""
+    if "swa" not in config.average.name:
+        return None
+    between = max(1, round(config.average.swa_every * per_epoch))
+    return round(config.average.swa_start * per_epoch) + between, between
 
 
 def every(epochs: float, per_epoch: float) -> int:

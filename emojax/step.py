@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -29,50 +30,70 @@ def make(
     apply: Apply,
     preprocess: Callable[[Array], Array],
     loss: Callable[[Array, Array], Array],
+    distill: Callable[[ModelOutput, ModelOutput, Array], Array] | None,
+    perturb: Callable[[Tree, Tree], Tree] | None,
     tx: optax.GradientTransformation,
     average: Callable[[Tree, Tree, Tree, Array], Tree],
     rate: Callable[[Array], Array],
     metrics: Any,
     frozen: str,
     accumulate: int,
+    scaled: bool,
 ) -> Step:
     """Builds the training step of one stage; the caller jits it.
 
     Args:
       apply: the model.
       preprocess: uint8 images → model input.
-      loss: per-example loss.
+      loss: per-example loss, (logits, label) → [B].
+      distill: (student's output, teacher's output, loss [B]) → [B]; None = no teacher.
+      perturb: (params, gradient) → the point whose gradient is used instead (sharpness-aware minimisation), or None.
       tx: the optax chain; with accumulate > 1, a `MultiSteps` that emits on the last micro-batch.
       average: how `TrainState.average` follows the weights.
       rate: update → learning rate, for the log.
       metrics: a clu metrics collection class.
       frozen: regex over paths; statistics at these paths are kept as they are (the chain keeps the parameters).
       accumulate: micro-batches per step; > 1 expects batch arrays [A, B / A, ...].
+      scaled: whether `TrainState.scale` multiplies the updates.
     """
 
     def micro_step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Any]:
+        image = preprocess(batch.image)
+        taught = None
+        if distill is not None:
+            taught, _ = apply(state.teacher["params"], state.teacher["model_state"], image, train=False, key=None)
+
         def objective(params: Tree) -> tuple[Array, Any]:
-            image = preprocess(batch.image)
             output, model_state = apply(params, state.model_state, image, train=True, key=key)
             each = loss(output.logits, batch.label)
+            if distill is not None and taught is not None:
+                each = distill(output, taught, each)
             return weighted_mean(each, batch.weight), (each, output.logits, model_state)
 
-        grads, (each, logits, model_state) = jax.grad(objective, has_aux=True)(state.params)
-        if frozen:
+        def gradient(params: Tree) -> tuple[Tree, Any]:
+            grads, aux = jax.grad(objective, has_aux=True)(params)
             # Gradients nobody uses are zeroed here too, so that they are not computed and not in the logged norm.
-            grads = _keep(grads, jax.tree.map(jnp.zeros_like, grads), frozen)
+            return (_keep(grads, jax.tree.map(jnp.zeros_like, grads), frozen) if frozen else grads), aux
+
+        grads, (each, logits, model_state) = gradient(state.params)
+        if perturb is not None:  # statistics and the logged loss stay those of the weights themselves
+            grads, _ = gradient(perturb(state.params, grads))
+        if frozen:
             model_state = _keep(model_state, state.model_state, frozen)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        if scaled:
+            updates = jax.tree.map(lambda u: u * state.scale, updates)
         measured = metrics.single_from_model_output(
             loss=each,
             logits=logits,
             label=batch.label,
             weight=batch.weight,
             grad_norm=optax.tree.norm(grads),
-            learning_rate=rate(state.step),
+            learning_rate=rate(state.step) * state.scale,
         )
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step, params, model_state, opt_state, state.average), measured
+        state = dataclasses.replace(state, params=params, model_state=model_state, opt_state=opt_state)
+        return state, measured
 
     def train_step(state: TrainState, totals: Any, batch: Batch, key: Array) -> tuple[TrainState, Any]:
         key = jax.random.fold_in(key, state.step)  # randomness is a function of the step: nothing to save
@@ -89,7 +110,7 @@ def make(
             (state, totals), _ = jax.lax.scan(body, (state, totals), (batch, jnp.arange(accumulate)))
         step = state.step + 1
         following = average(state.average, state.params, state.model_state, step)
-        return TrainState(step, state.params, state.model_state, state.opt_state, following), totals
+        return dataclasses.replace(state, step=step, average=following), totals
 
     return train_step
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,21 @@ from clu import parameter_overview
 
 from emojax import (
     checkpoint,
+    class_weights,
     config as config_lib,
-    config_json,
     data,
-    files,
+    finish,
     metrics,
     parallel,
     plots,
-    report,
+    transitions,
     wiring,
     workdir as dirs,
 )
 from emojax.config import Config
 from emojax.errors import TrainingError
 from emojax.monitor import Monitor
+from emojax.plateau import Plateau
 from emojax.stages import Stage, due, every
 from emojax.types import TrainState
 from emojax.validate import validate
@@ -65,7 +65,8 @@ def run(config: Config, workdir: str | Path) -> None:
         state, loop = _start(parts, checkpointer)
         _introduce(parts, state, monitor)
         _train(parts, state, loop, checkpointer, monitor)
-        _finish(parts, loop, checkpointer, monitor, folder)
+        ending = finish.Ending(seconds=loop.seconds, stopped_early=loop.stopped, unreadable=tuple(loop.unreadable))
+        finish.write_result(parts, ending, checkpointer, monitor, folder)
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,8 +75,12 @@ class _Loop:
 
     best: float | None = None
     """Best rank so far: the value of `eval.metric`, negated where less is better."""
+    mark: float | None = None
+    """Rank that the next improvement must beat by `eval.min_delta`."""
     waited: int = 0
     """Evaluations since then."""
+    plateau: dict[str, Any] = dataclasses.field(default_factory=lambda: dataclasses.asdict(Plateau()))
+    """State of a learning rate that waits for plateaus."""
     stopped: bool = False
     """Whether early stopping has ended the run."""
     seconds: float = 0.0
@@ -96,12 +101,19 @@ def _train(
     for stage in parts.stages:
         if loop.stopped or int(state.step) >= stage.stop:
             continue
-        state = wiring.entered(parts, stage, state)
-        train_step = wiring.train_step(parts, stage)
-        monitor.compiling()
+        state = transitions.entered(parts, stage, state, checkpointer)
+        if not stage.train:
+            state = transitions.passed(parts, stage, state)
+            state = _judge(parts, state, loop, stage, checkpointer, monitor)
+            continue
+        train_step, new = wiring.train_step(parts, stage)
+        if new:
+            monitor.compiling()
         totals, since, pending = empty, int(state.step), None
         with wiring.train_batches(parts, stage, start=int(state.step)) as batches:
             for step in range(int(state.step) + 1, stage.stop + 1):
+                if step - 1 in stage.teach:
+                    state = transitions.taught(parts, state, checkpointer)
                 with monitor.waiting_for_data():
                     host = next(batches)
                 batch = parallel.shard(parts.mesh, host, accumulate=config.optim.accumulate)
@@ -121,9 +133,10 @@ def _train(
                 if save and pending:
                     _log(pending, monitor)
                     pending, loop.seconds = None, time.monotonic() - clock
-                    rank = _judge(parts, state, loop, stage, monitor) if judge else -math.inf
-                    monitor.status("saving")
-                    checkpointer.save(state, _meta(parts, stage, loop), rank=rank)
+                if judge:
+                    state = _judge(parts, state, loop, stage, checkpointer, monitor)
+                elif save:
+                    checkpointer.save(state, _meta(parts, stage, loop), rank=-math.inf)
                 if loop.stopped:
                     break
 
@@ -147,6 +160,7 @@ def _introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
         "devices": parallel.describe(),
         "run": f"{parts.stages[-1].stop:,} updates of {parts.update_images} images, {parts.per_epoch:.4g} an epoch",
     }
+    facts |= _class_mass(parts)
     facts |= {f"note {i}" if len(dataset.notes) > 1 else "note": text for i, text in enumerate(dataset.notes, 1)}
     indent = max(map(len, facts)) + 2
     monitor.begin(
@@ -160,6 +174,19 @@ def _introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
         monitor.hparams(dict(config_lib.items(config)))
         steps = np.unique(np.linspace(0, parts.stages[-1].stop - 1, 500).astype(int))
         monitor.figure("learning_rate", 0, plots.learning_rate(steps, np.asarray(jax.vmap(parts.rate)(steps))))
+
+
+def _class_mass(parts: Parts) -> dict[str, str]:
+    """How much each class weighs in the expected loss, where sampler or class weights change that."""
+    config, facts = parts.config, {}
+    for stage in parts.stages:
+        kind = stage.loss.class_weights
+        if stage.train and (kind != "none" or config.data.sampler != "shuffle"):
+            weight = class_weights.weights(kind, parts.class_mass, beta=stage.loss.effective_beta)
+            mass = class_weights.effective_mass(parts.class_mass, sampler=config.data.sampler, weight=weight)
+            shares = ", ".join(f"{n} {m:.1%}" for n, m in zip(parts.dataset.class_names, mass, strict=True))
+            facts[f"class mass, sampler {config.data.sampler}, weights {kind}"] = shares
+    return facts
 
 
 def _note(parts: Parts, loop: _Loop, stage: Stage, step: int, host: Any, monitor: Monitor) -> None:
@@ -185,21 +212,54 @@ def _log(pending: tuple[int, Any, int], monitor: Monitor) -> None:
     monitor.train(step, numbers, images=images)
 
 
-def _judge(parts: Parts, state: TrainState, loop: _Loop, stage: Stage, monitor: Monitor) -> float:
-    """Evaluates on val, updates the loop's variables, and returns the checkpoint's rank."""
+def _judge(
+    parts: Parts,
+    state: TrainState,
+    loop: _Loop,
+    stage: Stage,
+    checkpointer: checkpoint.Checkpointer,
+    monitor: Monitor,
+) -> TrainState:
+    """Evaluates on val, updates the loop's variables and saves; returns the state, whose rate may have dropped."""
     config, step = parts.config, int(state.step)
     monitor.status("evaluating")
-    found = wiring.predictions(parts, state, parts.dataset.splits["val"], image_size=stage.image_size)
+    weights = transitions.judged_weights(parts, state, stage.judge)
+    split = parts.dataset.splits["val"]
+    found = wiring.predictions(parts, weights, split, image_size=stage.image_size, views=stage.views)
     judged = metrics.evaluate(found, parts.dataset.class_names)
-    name = config.eval.metric
-    rank = -judged.number(name) if name in metrics.LOWER_IS_BETTER else judged.number(name)
+    rank = metrics.rank(judged, config.eval.metric)
     improved = loop.best is None or rank > loop.best
-    loop.best, loop.waited = (rank, 0) if improved else (loop.best, loop.waited + 1)
+    loop.best = rank if improved else loop.best
+    gained = loop.mark is None or rank > loop.mark + config.eval.min_delta
+    loop.mark, loop.waited = (rank, 0) if gained else (loop.mark, loop.waited + 1)
     monitor.evaluated(step, "val", judged, best=improved)
+    if stage.spec.name == "plateau":
+        state = _after_plateau(parts, state, loop, stage, judged, monitor)
     if config.eval.patience and loop.waited >= config.eval.patience:
         loop.stopped = True
-        monitor.say(f"stopping early: {name} on val has not improved for {loop.waited} evaluations")
-    return rank
+        monitor.say(f"stopping early: {config.eval.metric} on val has not improved for {loop.waited} evaluations")
+    monitor.status("saving")
+    checkpointer.save(state, _meta(parts, stage, loop), rank=rank)
+    return state
+
+
+def _after_plateau(
+    parts: Parts, state: TrainState, loop: _Loop, stage: Stage, judged: metrics.Report, monitor: Monitor
+) -> TrainState:
+    rule = stage.schedule
+    before = Plateau(**loop.plateau)
+    after = before.after(
+        judged.number(rule.metric),
+        lower_is_better=rule.metric in metrics.LOWER_IS_BETTER,
+        factor=rule.factor,
+        patience=rule.patience,
+        lowest=rule.final,
+    )
+    loop.plateau = dataclasses.asdict(after)
+    if after.scale == before.scale:
+        return state
+    monitor.say(f"{rule.metric} on val has not improved: learning rate now {stage.peak * after.scale:.2e}")
+    return wiring.rescaled(parts.mesh, state, after.scale)
 
 
 def _meta(parts: Parts, stage: Stage, loop: _Loop) -> checkpoint.Meta:
@@ -209,43 +269,5 @@ def _meta(parts: Parts, stage: Stage, loop: _Loop) -> checkpoint.Meta:
         image_size=stage.image_size,
         fingerprint=parts.fingerprint,
         loop=dataclasses.asdict(loop),
+        judged=stage.judge,
     )
-
-
-def _finish(parts: Parts, loop: _Loop, checkpointer: checkpoint.Checkpointer, monitor: Monitor, folder: Path) -> None:
-    """Judges the best checkpoint on val and, for the only time, on test; writes the report, then the finished mark."""
-    config, dataset = parts.config, parts.dataset
-    state, meta = wiring.restored(parts, checkpointer, checkpointer.best())
-    gone = tuple((name, "became unreadable during training") for name in loop.unreadable)
-    info = report.RunInfo(
-        dataset=dataset.name,
-        step=int(state.step),
-        selected_by=config.eval.metric,
-        seed=config.seed,
-        views=config.eval.views,
-        seconds=loop.seconds,
-        notes=dataset.notes,
-        skipped=dataset.skipped + gone,
-        command=" ".join(sys.argv),
-        config_differences=tuple(config_json.differences(Config(), config)),
-    )
-    monitor.say(f"best checkpoint: after update {info.step:,} (epoch {info.step / parts.per_epoch:.3g})")
-    history = monitor.history()
-    for name in ("val", "test"):
-        if name not in dataset.splits:
-            monitor.say(f"there is no {name} split")
-            continue
-        monitor.status(f"judging on {name}")
-        found = wiring.predictions(parts, state, dataset.splits[name], image_size=meta.image_size)
-        judged = metrics.evaluate(found, dataset.class_names)
-        monitor.figure(f"report/{name}", info.step, plots.confusion(judged, title=f"Confusion matrix, {name}"))
-        monitor.say(
-            f"{name:<5} " + ", ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in judged.numbers().items())
-        )
-        if parallel.is_main():
-            report.write(folder / "report", split=name, report=judged, predictions=found, history=history, run=info)
-    if parallel.is_main():
-        files.write_json(
-            folder / dirs.FINISHED, {"step": info.step, "seconds": loop.seconds, "stopped_early": loop.stopped}
-        )
-    monitor.say(f"report: {folder / 'report' / 'summary.md'}")

@@ -68,7 +68,10 @@ class TrainState:
       params: tree of float32 arrays.
       model_state: tree of float32 arrays that are not trained (BatchNorm statistics); {} when there are none.
       opt_state: state of the optax chain.
-      average: {"params": ..., "model_state": ...} of the running average, or {} when averaging is off.
+      average: averages of the weights by name: "ema": {"params", "model_state"}, "swa": the same and "count"; {} when
+        averaging is off.
+      teacher: {"params": ..., "model_state": ...} from which the run distils, or {} while there is none.
+      scale: float32 scalar; factor on the learning rate, 1 unless the schedule waits for plateaus.
     """
 
     step: Any
@@ -76,6 +79,8 @@ class TrainState:
     model_state: Tree
     opt_state: Tree
     average: Tree
+    teacher: Tree
+    scale: Any
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,6 +158,20 @@ class Picked:
 
     def __getitem__(self, i: int) -> Any:
         return self.images[int(self.positions[i])]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Joined:
+    """Two sequences end to end."""
+
+    first: Any
+    second: Any
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.first[i] if i < len(self.first) else self.second[i - len(self.first)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

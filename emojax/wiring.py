@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
-from emojax import averaging, checkpoint, losses, metrics, models, optim, parallel, predict, stages as stages_lib, step
+from emojax import (
+    averaging,
+    checkpoint,
+    class_weights,
+    distill,
+    losses,
+    metrics,
+    models,
+    optim,
+    parallel,
+    predict,
+    stages as stages_lib,
+    step,
+)
 from emojax.config import Config
 from emojax.data import pipeline
 from emojax.errors import CheckpointError
 from emojax.preprocess import normalise
 from emojax.stages import Stage
 from emojax.types import Dataset, Predictions, Split, TrainState, Tree
+from emojax.views import VIEWS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +44,8 @@ class Parts:
       stages: the run's stretches, in steps.
       per_epoch: updates in one pass over the training split.
       rate: update → learning rate.
-      infer: the jitted inference function.
+      infer: name of test-time views → jitted inference function.
+      class_mass: [K] sum of the weights of each class in the training split.
       fingerprint: of the data order.
       key: base of all randomness on the device; per-step keys are folded from it.
     """
@@ -40,9 +57,11 @@ class Parts:
     stages: tuple[Stage, ...]
     per_epoch: float
     rate: Callable[[Any], Any]
-    infer: predict.Infer
+    infer: Callable[[str], predict.Infer]
+    class_mass: np.ndarray
     fingerprint: str
     key: jax.Array
+    compiled: dict[Any, step.Step] = dataclasses.field(default_factory=dict)
 
     @property
     def update_images(self) -> int:
@@ -53,16 +72,21 @@ class Parts:
 def build(config: Config, dataset: Dataset, mesh: Mesh) -> Parts:
     """Builds and cross-checks the parts; everything that can be wrong with a config is found here, before training."""
     train = dataset.splits["train"]
+    model = models.build(config.model, len(dataset.class_names))
+    average = config.eval.view_average
     stages = stages_lib.plan(config, len(train))
     parts = Parts(
         config=config,
         dataset=dataset,
         mesh=mesh,
-        model=(model := models.build(config.model, len(dataset.class_names))),
+        model=model,
         stages=stages,
         per_epoch=stages_lib.steps_per_epoch(config, len(train)),
-        rate=optim.learning_rate(config.optim, stages),
-        infer=jax.jit(predict.inference_function(model, views=config.eval.views)),
+        rate=optim.learning_rate(stages),
+        infer=functools.cache(
+            lambda views: jax.jit(predict.inference_function(model, views=VIEWS[views], average=average))
+        ),
+        class_mass=(train.label * train.weight[:, None]).sum(0, dtype=np.float64),
         fingerprint=pipeline.fingerprint(
             dataset, batch_size=config.batch_size * config.optim.accumulate, seed=config.seed
         ),
@@ -85,7 +109,8 @@ def check(config: Config) -> None:
     for stage in config.stages:
         size = stage.image_size or config.image_size
         params, _ = jax.eval_shape(lambda size=size: model.init(jax.random.key(0), size))
-        optim.make(config.optim, params, rate=lambda _: jnp.zeros(()), frozen=stage.frozen, depth=model.depth)
+        rate, depth = (lambda _: jnp.zeros(())), model.depth
+        optim.make(config.optim, params, rate=rate, frozen=stage.frozen, depth=depth, head=model.head)
 
 
 def initial_state(parts: Parts) -> TrainState:
@@ -96,41 +121,60 @@ def initial_state(parts: Parts) -> TrainState:
 def _initial(parts: Parts, key: jax.Array) -> TrainState:
     params, model_state = parts.model.init(key, parts.stages[0].image_size)
     average = averaging.init(parts.config.average, params, model_state)
-    opt_state = _optimizer(parts, parts.stages[0]).init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, model_state, opt_state, average)
+    opt_state = optimizer(parts, parts.stages[0]).init(params)
+    step, scale = jnp.zeros((), jnp.int32), jnp.ones((), jnp.float32)
+    return TrainState(step, params, model_state, opt_state, average, {}, scale)
 
 
 def _shapes(parts: Parts) -> Tree:
     return jax.eval_shape(lambda: parts.model.init(parts.key, parts.stages[0].image_size))[0]
 
 
-def _optimizer(parts: Parts, stage: Stage) -> Any:
+def optimizer(parts: Parts, stage: Stage) -> Any:
+    """The optax chain of a stage."""
+
     def rate(count: Any) -> Any:  # the optimizer counts its own updates
         return parts.rate(count + stage.optimizer_start)
 
-    return optim.make(parts.config.optim, _shapes(parts), rate=rate, frozen=stage.frozen, depth=parts.model.depth)
+    return optim.make(
+        parts.config.optim,
+        _shapes(parts),
+        rate=rate,
+        frozen=stage.frozen,
+        depth=parts.model.depth,
+        head=parts.model.head,
+    )
 
 
-def entered(parts: Parts, stage: Stage, state: TrainState) -> TrainState:
-    """The state as `stage` takes it over: with a fresh optimizer state where the stage starts with one."""
-    if not 0 < int(state.step) == stage.optimizer_start:
-        return state
-    fresh = jax.jit(_optimizer(parts, stage).init)(state.params)
-    return dataclasses.replace(state, opt_state=parallel.replicate(parts.mesh, fresh))
+def train_step(parts: Parts, stage: Stage) -> tuple[step.Step, bool]:
+    """(the jitted step of a stage, whether it must be compiled); it takes over the memory of the state it is given.
+
+    Stages that differ in nothing but their data share one.
+    """
+    key = (stage.frozen, stage.optimizer_start, stage.distill, stage.spec.name == "plateau", str(stage.loss))
+    new = (*key, stage.image_size) not in parts.compiled
+    if key not in parts.compiled:
+        parts.compiled[key] = _compile(parts, stage)
+    parts.compiled[(*key, stage.image_size)] = parts.compiled[key]
+    return parts.compiled[key], new
 
 
-def train_step(parts: Parts, stage: Stage) -> step.Step:
-    """The jitted step of a stage; it takes over the memory of the state it is given."""
+def _compile(parts: Parts, stage: Stage) -> step.Step:
+    config = parts.config
+    weight = class_weights.weights(stage.loss.class_weights, parts.class_mass, beta=stage.loss.effective_beta)
     function = step.make(
         apply=parts.model.apply,
         preprocess=normalise,
-        loss=losses.make(parts.config.loss),
-        tx=_optimizer(parts, stage),
-        average=averaging.make(parts.config.average),
+        loss=losses.make(stage.loss, weight),
+        distill=distill.make(config.distill) if stage.distill else None,
+        perturb=functools.partial(optim.perturbed, rho=config.optim.sam) if config.optim.sam else None,
+        tx=optimizer(parts, stage),
+        average=averaging.make(config.average, swa_steps=stages_lib.swa_steps(config, parts.per_epoch)),
         rate=parts.rate,
         metrics=metrics.TrainMetrics,
         frozen=stage.frozen,
-        accumulate=parts.config.optim.accumulate,
+        accumulate=config.optim.accumulate,
+        scaled=stage.spec.name == "plateau",
     )
     return jax.jit(function, donate_argnums=0)
 
@@ -143,7 +187,9 @@ def train_batches(parts: Parts, stage: Stage, *, start: int) -> pipeline.Loader:
         augment=config.augment,
         size=stage.image_size,
         strength=stage.strength,
-        mixing=stage.mixing,
+        mixup=stage.mixup,
+        cutmix=stage.cutmix,
+        sampler=config.data.sampler,
         batch_size=parts.update_images,
         seed=config.seed,
         start=start,
@@ -153,17 +199,9 @@ def train_batches(parts: Parts, stage: Stage, *, start: int) -> pipeline.Loader:
     )
 
 
-def judged_weights(state: TrainState) -> tuple[Tree, Tree]:
-    """(params, model_state) that are evaluated: the running average when there is one."""
-    if state.average:
-        return state.average["params"], state.average["model_state"]
-    return state.params, state.model_state
-
-
-def predictions(parts: Parts, state: TrainState, split: Split, *, image_size: int) -> Predictions:
-    """Predictions of a state for a split."""
+def predictions(parts: Parts, weights: dict[str, Tree], split: Split, *, image_size: int, views: str) -> Predictions:
+    """Predictions of {"params", "model_state"} for a split."""
     config = parts.config
-    params, model_state = judged_weights(state)
     with pipeline.eval_batches(
         split,
         size=image_size,
@@ -172,12 +210,21 @@ def predictions(parts: Parts, state: TrainState, split: Split, *, image_size: in
         workers=config.data.workers,
         process=parallel.process(),
     ) as batches:
-        return predict.over(parts.infer, params, model_state, batches, split, mesh=parts.mesh)
+        return predict.over(
+            parts.infer(views), weights["params"], weights["model_state"], batches, split, mesh=parts.mesh
+        )
+
+
+def rescaled(mesh: Mesh, state: TrainState, scale: float) -> TrainState:
+    """The state with another factor on the learning rate."""
+    return dataclasses.replace(state, scale=parallel.replicate(mesh, jnp.asarray(scale, jnp.float32)))
 
 
 def restored(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> tuple[TrainState, checkpoint.Meta]:
     """The state and description of a checkpoint; refuses one of other classes or data."""
     like = jax.eval_shape(lambda: _initial(parts, parts.key))
+    if checkpointer.teacher_at(step):
+        like = dataclasses.replace(like, teacher={"params": like.params, "model_state": like.model_state})
     state, meta = checkpointer.restore(parallel.replicated_shapes(parts.mesh, like), step)
     if meta.class_names != parts.dataset.class_names:
         raise CheckpointError(
@@ -189,4 +236,4 @@ def restored(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> 
             "the training images or labels have changed since this run began, so it cannot be resumed exactly; "
             "restore them, or start again in another --workdir"
         )
-    return state, meta
+    return rescaled(parts.mesh, state, meta.loop["plateau"]["scale"]), meta

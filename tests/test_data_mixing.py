@@ -19,8 +19,20 @@ def batch(b=16, k=4, size=8, seed=0, weight=None):
     )
 
 
-def mixed(before, seed=0, factor=1.0, **augment):
-    return mixing.mix(before, augment=AugmentConfig(**augment), factor=factor, rng=np.random.default_rng(seed))
+ALPHAS = {"mixup": 8.0, "cutmix": 8.0}  # shares near 1/2, which tell MixUp from CutMix
+
+
+def mixed(before, seed=0, factors=(1.0, 1.0), **augment):
+    config = AugmentConfig(**{"mixup_probability": 1.0, "cutmix_probability": 1.0} | augment)
+    return mixing.mix(before, augment=config, mixup=factors[0], cutmix=factors[1], rng=np.random.default_rng(seed))
+
+
+def kind(before, after):
+    """What was done to a batch: none, cutmix (every pixel is someone's) or mixup."""
+    if after is before:
+        return "none"
+    someones = (after.image[:, None] == before.image[None]).all(-1).any(1)
+    return "cutmix" if someones.all() else "mixup"
 
 
 def test_mixup_by_hand():
@@ -41,18 +53,43 @@ def test_label_mixing_with_unequal_weights_by_hand():
     np.testing.assert_array_equal(label, [[0.25, 0.75], [0.25, 0.75]])
 
 
-def test_cutmix_pastes_a_rectangle_and_counts_its_pixels():
+def test_cutmix_counts_the_pixels_that_it_pasted():
+    """SEED-SYSTEMS 9.5: a rectangle that the border cuts is smaller than drawn, and the share of the label with it."""
     image = np.zeros((2, 10, 10, 3), np.uint8)
     image[1] = 255
-    seen = set()
-    for seed in range(50):
-        pasted, share = mixing._cutmix(image, np.array([1, 0]), 0.5, np.random.default_rng(seed))
-        assert share == pytest.approx((pasted[0, ..., 0] == 0).mean())
-        assert share == pytest.approx((pasted[1, ..., 0] == 255).mean())
-        rows, columns = (pasted[0, ..., 0] == 255).any(1), (pasted[0, ..., 0] == 255).any(0)
-        assert (pasted[0, ..., 0] == 255).sum() == rows.sum() * columns.sum()
-        seen.add(round(share, 2))
-    assert min(seen) == 0.51 and max(seen) > 0.75  # 7 x 7 pixels at most, less where the border cuts it
+    seen = {}
+    for y in range(10):
+        for x in range(10):
+            pasted, share = mixing._cutmix(image, np.array([1, 0]), 0.5, (y, x))
+            assert share == pytest.approx((pasted[0, ..., 0] == 0).mean())
+            assert share == pytest.approx((pasted[1, ..., 0] == 255).mean())
+            rows, columns = (pasted[0, ..., 0] == 255).any(1), (pasted[0, ..., 0] == 255).any(0)
+            assert (pasted[0, ..., 0] == 255).sum() == rows.sum() * columns.sum()
+            seen[y, x] = share
+    assert seen[5, 5] == 0.51  # 7 x 7 pixels, since 10 * sqrt(1/2) = 7.07
+    assert seen[0, 0] == 0.84 and seen[9, 9] == 0.84  # 4 x 4 of them inside
+    assert seen[0, 5] == 0.72
+
+
+@pytest.mark.parametrize("augment", [{"mixup": 0.6}, {"cutmix": 0.5}, {"mixup": 0.2, "cutmix": 0.2}])
+@pytest.mark.parametrize("partner", ["permutation", "roll"])
+def test_mixed_labels_sum_to_one(augment, partner):
+    """SEED-SYSTEMS 9.5."""
+    for seed in range(30):
+        after = mixed(batch(seed=seed), seed, mix_partner=partner, mixup_probability=0.5, **augment)
+        np.testing.assert_allclose(after.label.sum(1), 1, rtol=1e-6)
+        assert (after.label >= 0).all()
+
+
+def test_partners():
+    weight = np.array([1, 0, 2, 1, 0, 3], np.float32)
+    rolled = mixing._partners(weight, "roll", np.random.default_rng(0))
+    np.testing.assert_array_equal(rolled, [5, 1, 0, 2, 4, 3])  # the one before, among 0, 2, 3, 5
+    draws = np.array([mixing._partners(weight, "permutation", np.random.default_rng(i)) for i in range(400)])
+    np.testing.assert_array_equal(draws[:, [1, 4]], [[1, 4]] * 400)
+    np.testing.assert_array_equal(np.sort(draws, 1), [np.arange(6)] * 400)
+    counts = np.unique(draws[:, 0], return_counts=True)[1]
+    assert len(counts) == 4 and counts.min() > 70  # 100 each expected, standard deviation 8.7
 
 
 @pytest.mark.parametrize("augment", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
@@ -84,11 +121,31 @@ def test_unreadable_images_neither_give_nor_take(augment):
     np.testing.assert_array_equal(mixed(nothing, **augment).label, nothing.label)
 
 
-def test_when_a_batch_is_mixed():
+def test_a_method_is_off_without_alpha_or_factor():
     before = batch()
     assert mixed(before) is before
-    assert mixed(before, factor=0.0, mixup=1.0) is before
-    count = sum(mixed(before, seed, mixup=1.0, mix_probability=0.5, factor=0.5) is not before for seed in range(200))
-    assert 30 <= count <= 70  # 50 expected, standard deviation 6.1
-    blends = sum((mixed(before, s, mixup=1.0, cutmix=1.0).image > 0).all() for s in range(5))
-    assert 0 <= blends <= 5
+    assert mixed(before, factors=(0.0, 0.0), **ALPHAS) is before
+    alphas = AugmentConfig(mixup=0.4, cutmix=1.0, mixup_probability=0.6, cutmix_probability=0.5)
+    assert mixing.probabilities(AugmentConfig(), mixup=1.0, cutmix=1.0) == (0, 0)
+    assert mixing.probabilities(alphas, mixup=0.0, cutmix=1.0) == (0, 0.5)
+    assert mixing.probabilities(alphas, mixup=1.0, cutmix=0.0) == (0.6, 0)
+
+
+def test_phase_factors_scale_both_probabilities():
+    """Seed 000: .6 and .5 in five phases; from the third on no clean batch remains, and MixUp comes first."""
+    augment = AugmentConfig(mixup=1.0, cutmix=1.2, mixup_probability=0.6, cutmix_probability=0.5)
+    found = [mixing.probabilities(augment, mixup=factor, cutmix=factor) for factor in (0.3, 0.6, 0.8, 1.0, 1.1)]
+    np.testing.assert_allclose(found, [(0.18, 0.15), (0.36, 0.3), (0.48, 0.4), (0.6, 0.4), (0.66, 0.34)])
+    assert mixing.probabilities(augment, mixup=3.0, cutmix=3.0) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [((0.5, 0.25), (200, 100, 100)), ((0.5, 0.5), (200, 200, 0)), ((0.0, 0.25), (0, 100, 300))],
+)
+def test_one_draw_chooses_mixup_cutmix_or_neither(probabilities, expected):
+    before = batch(b=6)
+    settings = dict(zip(("mixup_probability", "cutmix_probability"), probabilities, strict=True))
+    kinds = [kind(before, mixed(before, seed, **ALPHAS, **settings)) for seed in range(400)]
+    for name, count in zip(("mixup", "cutmix", "none"), expected, strict=True):
+        assert abs(kinds.count(name) - count) <= 3.3 * (count * (1 - count / 400)) ** 0.5, name

@@ -1,5 +1,6 @@
 """The loader: the same batches for any worker count, start and process count."""
 
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -11,16 +12,22 @@ import numpy as np
 import pytest
 from odd_images import encode
 
-from emojax.config import AugmentConfig, DataConfig
-from emojax.data import open_dataset, pipeline
+from emojax import stages
+from emojax.config import AugmentConfig, Config, DataConfig, StageConfig
+from emojax.data import open_dataset, pipeline, sampling
 from emojax.data.labels import one_hot
 from emojax.data.storage import Packed
-from emojax.errors import DataError
+from emojax.data.transforms import eval_image
+from emojax.errors import ConfigError, DataError
 from emojax.types import Dataset, Split
 
 AUGMENT = AugmentConfig(
-    crop_area=(0.6, 1.0), flip=0.5, rotate=10.0, brightness=0.2, hue=0.05, erase=0.3, mixup=0.4, cutmix=1.0
-)
+    crop_area=(0.6, 1.0), flip=0.5, rotate=10.0, brightness=0.2, hue=0.05, perspective=0.2, grayscale=0.1, blur=0.3,
+    policy="randaugment", erase=0.3, erase_fill="noise", mixup=0.4, cutmix=1.0,
+)  # fmt: skip
+
+
+CLEAN = {"mixup": 0.0, "cutmix": 0.0}
 
 
 def make_split(n=37, size=12, damaged=()):
@@ -38,7 +45,7 @@ def make_split(n=37, size=12, damaged=()):
 
 
 def train(split, *, start=0, stop=8, workers=0, process=(0, 1), augment=AUGMENT, batch_size=8, seed=5, **options):
-    settings = {"size": 10, "strength": 1.0, "mixing": 1.0} | options
+    settings = {"size": 10, "strength": 1.0, "mixup": 1.0, "cutmix": 1.0} | options
     with pipeline.train_batches(
         split, augment=augment, batch_size=batch_size, seed=seed, start=start, stop=stop, workers=workers,
         process=process, **settings,
@@ -62,7 +69,7 @@ def assert_same(ours, theirs):
 
 def test_shapes_types_and_weights():
     split = make_split()
-    for batch in train(split, mixing=0.0):
+    for batch in train(split, **CLEAN):
         assert batch.image.shape == (8, 10, 10, 3) and batch.image.dtype == np.uint8
         assert batch.label.dtype == batch.weight.dtype == np.float32 and batch.index.dtype == np.int32
         np.testing.assert_array_equal(batch.label, split.label[batch.index])
@@ -82,7 +89,7 @@ def test_every_pass_is_a_new_permutation():
 
 def test_images_differ_from_pass_to_pass():
     split = make_split(8)
-    first, second = train(split, stop=2, mixing=0.0)
+    first, second = train(split, stop=2, **CLEAN)
     a, b = (batch.image[np.argsort(batch.index)] for batch in (first, second))
     assert (a != b).any(axis=(1, 2, 3)).all()
 
@@ -109,8 +116,8 @@ def test_any_number_of_loader_processes_changes_nothing(workers, start):
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_share_one_global_batch(count):
     split = make_split(damaged=[3])
-    whole = train(split, mixing=0.0)
-    parts = [train(split, mixing=0.0, process=(p, count)) for p in range(count)]
+    whole = train(split, **CLEAN)
+    parts = [train(split, **CLEAN, process=(p, count)) for p in range(count)]
     for step, batch in enumerate(whole):
         for p in range(count):
             for name in ("image", "label", "weight", "index"):
@@ -138,8 +145,101 @@ def test_damaged_images_are_black_without_weight():
     batches = evaluate(split)
     assert batches[0].weight[0] == 0 and (batches[0].image[0] == 0).all() and batches[0].index[0] == 0
     assert sum((batch.weight > 0).sum() for batch in batches) == 35
-    for batch in train(split, mixing=0.0, augment=AugmentConfig()):
+    for batch in train(split, **CLEAN, augment=AugmentConfig()):
         np.testing.assert_array_equal(batch.weight == 0, np.isin(batch.index, [0, 36]))
+
+
+def stage_batches(config, split, **options):
+    """(stage, batch) over the whole run, loaded as the loop does it: one loader per stage."""
+    for stage in stages.plan(config, len(split)):
+        for one in train(
+            split, start=stage.start, stop=stage.stop, strength=stage.strength, mixup=stage.mixup, cutmix=stage.cutmix,
+            size=stage.image_size, augment=config.augment, batch_size=config.batch_size, **options,
+        ):  # fmt: skip
+            yield stage, one
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_mixing_stops_at_the_configured_epoch(workers):
+    """SEED-SYSTEMS 9.7, seed 004: the original's switch never reached its persistent loader processes."""
+    config = Config(
+        image_size=10, batch_size=8,
+        augment=AugmentConfig(mixup=1.0, cutmix=1.0, mix_partner="roll"),
+        stages=(StageConfig(epochs=3), StageConfig(epochs=2, mixup=0.0, cutmix=0.0)),
+    )  # fmt: skip
+    split = make_split(32)  # four batches an epoch
+    clean = [(one.label == split.label[one.index]).all() for _, one in stage_batches(config, split, workers=workers)]
+    assert clean == [False] * 12 + [True] * 8
+
+
+def test_phase_factors_switch_at_the_exact_epoch():
+    """SEED-SYSTEMS 9.7, seed 000: strength and mixing change with the first batch of an epoch."""
+    config = Config(
+        image_size=10, batch_size=8,
+        augment=AugmentConfig(flip=1.0, mixup=1.0, mixup_probability=0.5),
+        stages=tuple(StageConfig(epochs=1, strength=factor, mixup=2 * factor) for factor in (0.0, 1.0, 0.0)),
+    )  # fmt: skip
+    split = make_split(32)
+    mixed, plain = [], []
+    for stage, one in stage_batches(config, split):
+        mixed.append((stage.number, bool((one.label != split.label[one.index]).any())))
+        position = int(np.flatnonzero(one.index >= 0)[0])
+        view = eval_image(split.images[int(one.index[position])], size=10, crop=1.0)
+        plain.append((one.image[position] == view).all())
+    assert mixed == [(0, False)] * 4 + [(1, True)] * 4 + [(2, False)] * 4
+    assert plain == [True] * 4 + [False] * 4 + [True] * 4
+
+
+def unequal(n=40):
+    """Classes of 30, 7, 0, 2 and 1 records; the last of the first class has weight 0."""
+    split = make_split(n)
+    ids = np.repeat([0, 1, 3, 4], [30, 7, 2, 1])
+    weight = np.ones(n, np.float32)
+    weight[29] = 0
+    return dataclasses.replace(split, label=one_hot(ids, 5), weight=weight)
+
+
+def test_the_balanced_sampler_draws_every_class_equally_and_never_weight_zero():
+    split = unequal()
+    sampler = sampling.balanced(split, 3)
+    drawn = np.array([sampler(position, 0) for position in range(8000)])
+    shares = np.bincount(split.label[drawn].argmax(1), minlength=5)
+    assert shares[2] == 0
+    assert (np.abs(shares[[0, 1, 3, 4]] - 2000) < 3 * (8000 * 0.25 * 0.75) ** 0.5).all()
+    counts = np.bincount(drawn, minlength=40)
+    assert counts[29] == 0
+    within = counts[:29]  # uniform within the class: 28 degrees of freedom
+    assert ((within - within.mean()) ** 2 / within.mean()).sum() < 56.9
+    assert len(set(drawn[:40])) < 30  # with replacement
+    other = [sampling.balanced(split, 4)(position, 0) for position in range(50)]
+    assert (other != drawn[:50]).any()
+
+
+def test_the_balanced_stream_is_a_function_of_seed_and_position():
+    split = unequal()
+    whole = train(split, sampler="balanced", stop=8)
+    sampler = sampling.balanced(split, 5)
+    index = np.concatenate([batch.index for batch in whole])
+    assert index.tolist() == [sampler(position, 0) for position in range(64)]
+    assert_same(train(split, sampler="balanced", start=3, stop=8), whole[3:])
+    parts = [train(split, sampler="balanced", process=(p, 2), **CLEAN) for p in range(2)]
+    for step, one in enumerate(train(split, sampler="balanced", **CLEAN)):
+        for p in range(2):
+            np.testing.assert_array_equal(parts[p][step].index, one.index[p::2])
+            np.testing.assert_array_equal(parts[p][step].image, one.image[p::2])
+
+
+@pytest.mark.slow
+def test_loader_processes_do_not_change_the_balanced_stream():
+    split = unequal()
+    assert_same(train(split, sampler="balanced", start=2, workers=2), train(split, sampler="balanced", start=2))
+
+
+def test_wrong_samplers_are_refused():
+    with pytest.raises(ConfigError, match=r"config\.data\.sampler: expected one of shuffle, balanced, found 'random'"):
+        train(make_split(), sampler="random")
+    with pytest.raises(DataError, match="every record of the training split has weight 0"):
+        train(dataclasses.replace(make_split(), weight=np.zeros(37, np.float32)), sampler="balanced")
 
 
 def test_impossible_batches_are_refused():
@@ -178,7 +278,7 @@ def test_fingerprint_sees_what_fixes_the_order():
 
 def test_the_order_is_that_of_the_first_release():
     """A run that was started with an earlier version must resume with the same records: this may never change."""
-    first = train(make_split(), stop=1, mixing=0.0, augment=AugmentConfig(), size=12)[0]
+    first = train(make_split(), stop=1, **CLEAN, augment=AugmentConfig(), size=12)[0]
     assert first.index.tolist() == [7, 14, 9, 3, 33, 13, 24, 28]
 
 
@@ -195,8 +295,8 @@ from emojax.config import AugmentConfig, DataConfig
 from emojax.data import open_dataset, pipeline
 if __name__ == "__main__":
     split = open_dataset(DataConfig()).splits["train"]
-    loader = pipeline.train_batches(split, augment=AugmentConfig(), size=16, strength=1.0, mixing=1.0, batch_size=8,
-                                    seed=0, start=0, stop=1000, workers=1)
+    loader = pipeline.train_batches(split, augment=AugmentConfig(), size=16, strength=1.0, mixup=1.0, cutmix=1.0,
+                                    batch_size=8, seed=0, start=0, stop=1000, workers=1)
     next(loader)
     print("ready", flush=True)
     time.sleep(60)

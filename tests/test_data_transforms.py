@@ -1,5 +1,9 @@
 """Transforms against pixels worked out by hand."""
 
+import dataclasses
+import math
+import statistics
+
 import numpy as np
 import pytest
 from odd_images import encode
@@ -8,11 +12,12 @@ from PIL import Image
 from emojax.config import AugmentConfig
 from emojax.data import colour, geometry
 from emojax.data.pipeline import generator
-from emojax.data.transforms import Draws, eval_image, scaled, train_image
+from emojax.data.transforms import STEPS, Draws, check_order, eval_image, scaled, train_image
+from emojax.errors import ConfigError
 
 EVERYTHING = AugmentConfig(
     crop_area=(0.5, 1.0), pad=2, flip=0.5, rotate=20.0, translate=0.1, zoom=0.1, brightness=0.3, contrast=0.3,
-    saturation=0.3, hue=0.1, erase=0.5,
+    saturation=0.3, hue=0.1, perspective=0.3, grayscale=0.3, blur=0.5, policy="randaugment", erase=0.5,
 )  # fmt: skip
 
 
@@ -35,6 +40,47 @@ def test_strength_zero_switches_everything_off():
     doubled = scaled(EVERYTHING, 2.0)
     assert (doubled.flip, doubled.rotate, doubled.pad) == (1.0, 40.0, 4)
     assert doubled.crop_area == (0.01, 1.0) and doubled.hue == 0.2 and doubled.zoom == pytest.approx(0.2)
+    assert (doubled.perspective, doubled.grayscale, doubled.blur) == (0.6, 0.6, 1.0)
+    assert doubled.policy_magnitude == 18.0 and scaled(EVERYTHING, 5.0).policy_magnitude == 30.0
+    assert scaled(EVERYTHING, 0.3).policy_magnitude == pytest.approx(2.7)
+
+
+@pytest.mark.parametrize("policy", ["randaugment", "autoaugment", "trivialaugment"])
+def test_strength_zero_switches_every_policy_off(policy):
+    augment = AugmentConfig(policy=policy)
+    for i in range(10):
+        np.testing.assert_array_equal(train(noise(), augment, strength=0.0, position=i), noise())
+    assert any((train(noise(), augment, position=i) != noise()).any() for i in range(10))
+
+
+def test_the_order_of_the_steps_is_a_knob():
+    """Black corners come from `affine`; `invert` of AutoAugment makes them white only when it runs after it."""
+    ones = np.ones((16, 16, 3), np.uint8)
+    turned = AugmentConfig(rotate=45.0, fill="black", resample="nearest", policy="autoaugment")
+    orders = ("crop", "affine", "policy"), ("crop", "policy", "affine"), ("crop", "policy"), ("crop",)
+    after, before, alone, nothing = (
+        [train(ones, dataclasses.replace(turned, order=order), position=i) for i in range(100)] for order in orders
+    )
+    np.testing.assert_array_equal(nothing, [ones] * 100)
+    corners = {(int(a[0, 0, 0]), int(b[0, 0, 0])) for a, b in zip(after, before, strict=True)}
+    assert (0, 0) in corners and (255, 0) in corners and not {b for _, b in corners} - {0, 1, 254}
+    # the choices do not depend on the order: in the middle of a flat image both orders give the same
+    for a, b, c in zip(after, before, alone, strict=True):
+        if c[8, 8, 0] == 254:
+            assert a[8, 8, 0] == b[8, 8, 0] == 254
+
+
+@pytest.mark.parametrize(
+    "order",
+    [(), ("flip", "crop"), ("crop", "flip", "flip"), ("crop", "erase", "flip"), ("crop", "shear"), ("crop", "crop")],
+)
+def test_a_wrong_order_is_refused(order):
+    with pytest.raises(ConfigError, match=r"config\.augment\.order: .*perspective, grayscale, blur, policy"):
+        check_order(order)
+    with pytest.raises(ConfigError):
+        train(noise(), AugmentConfig(order=order))
+    check_order(AugmentConfig().order)
+    assert AugmentConfig().order == ("crop", *STEPS, "erase")
 
 
 def test_flip_of_known_pixels():
@@ -87,6 +133,41 @@ def test_corners_take_the_border_colour():
     np.testing.assert_array_equal(turned[0, 0], (10, 20, 30))
     one = Image.fromarray(np.array([[1, 2], [3, 5]], np.uint8))
     assert geometry.border_colour(one) == 3  # 11 / 4 = 2.75
+
+
+def test_outside_is_black_or_the_border_colour_and_nearest_invents_no_colours():
+    pixels = np.where(np.arange(16)[:, None, None] < 8, 30, 220).astype(np.uint8).repeat(16, 1).repeat(3, 2)
+    image, turn = Image.fromarray(pixels), {"degrees": 30.0, "shift": (0.0, 0.0), "zoom": 1.0}
+    black = np.asarray(geometry.affine(image, **turn, fill="black"))
+    assert (black[0, 0] == 0).all() and (black[15, 15] == 0).all()
+    nearest = np.asarray(geometry.affine(image, **turn, resample="nearest", fill="black"))
+    assert set(np.unique(nearest)) == {0, 30, 220} < set(np.unique(black))
+    assert (np.asarray(geometry.affine(image, **turn))[0, 0] == geometry.border_colour(image)).all()
+
+
+def test_perspective_by_hand():
+    image = Image.fromarray(noise())
+    same = np.asarray(geometry.perspective(image, moves=(0,) * 8))
+    np.testing.assert_allclose(same.astype(int), noise(), atol=1)  # Pillow rounds down
+    white = Image.fromarray(np.full((17, 17, 3), 255, np.uint8))
+    # all corners 4 pixels inwards: the picture shrinks to the pixels 4 ... 12
+    shrunk = np.asarray(geometry.perspective(white, moves=(4,) * 8, fill="black"))[..., 0]
+    assert (shrunk[5:12, 5:12] == 255).all() and shrunk[:4].max() == shrunk[13:].max() == shrunk[:, :4].max() == 0
+    assert (np.asarray(geometry.perspective(white, moves=(4,) * 8)) == 255).all()
+    # only the top left corner moves: the other three stay where they were
+    moved = np.asarray(geometry.perspective(white, moves=(6, 6, 0, 0, 0, 0, 0, 0), fill="black"))[..., 0]
+    assert moved[0, 0] == moved[3, 3] == 0 and moved[16, 16] == moved[1, 15] == moved[15, 1] == moved[8, 8] == 255
+
+
+def test_corners_move_inwards_by_up_to_the_share_of_half_a_side():
+    draws = np.random.default_rng(0).random((2000, 8))
+    moves = np.array([geometry.corner_moves(100, 61, share=0.2, draw=tuple(d)) for d in draws])
+    assert set(moves[:, 0::2].ravel()) == set(range(11)) and set(moves[:, 1::2].ravel()) == set(range(7))
+    assert moves[:, 0].mean() == pytest.approx(5, abs=0.3)
+    for i in range(50):  # corners on one line have no map; that must not end in an error
+        corners = geometry.corner_moves(8, 8, share=1.0, draw=tuple(draws[i]))
+        assert geometry.perspective(Image.fromarray(noise(8, 8)), moves=corners).size == (8, 8)
+    assert geometry.perspective(Image.fromarray(noise(8, 8)), moves=(3, 3, 1, 0, 0, 0, 0, 1)).size == (8, 8)
 
 
 def test_pad_crop_reflects_without_repeating_the_edge():
@@ -146,6 +227,24 @@ def test_jitter_by_hand():
     assert (first, second) == (228, 255)  # brighter, then mean of (200, 255); or mean 150, then twice as bright
 
 
+def test_grayscale_and_blur_by_hand():
+    red = Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8))
+    np.testing.assert_array_equal(np.asarray(colour.grayscale(red)), [[76, 150, 29]])
+    for i in range(5):
+        grey = train(noise(), AugmentConfig(grayscale=1.0), position=i)
+        assert (grey == grey[..., :1]).all()
+    dot = np.zeros((5, 5), np.uint8)
+    dot[2, 2] = 160
+    sigma = math.sqrt(1 / (2 * math.log(2)))  # one pixel away weighs half: 1/4 1/2 1/4
+    blurred = np.asarray(colour.blur(Image.fromarray(dot), sigma))
+    np.testing.assert_array_equal(blurred[1:4, 1:4], [[10, 20, 10], [20, 40, 20], [10, 20, 10]])
+    assert blurred.sum() == 160
+    edge = np.zeros((3, 3), np.uint8)
+    edge[0] = 160  # above the top row stands the second, not the first again: 1/2 of 160
+    np.testing.assert_array_equal(np.asarray(colour.blur(Image.fromarray(edge), sigma))[:, 1], [80, 40, 0])
+    np.testing.assert_array_equal(train(noise(), AugmentConfig(blur=1.0, blur_sigma=(0.1, 0.1))), noise())
+
+
 def test_erasing_area_shape_and_colour():
     for i in range(100):
         pixels = np.zeros((50, 40, 3), np.uint8)
@@ -157,6 +256,30 @@ def test_erasing_area_shape_and_colour():
         assert 0.45 < len(rows) / len(columns) < 2.2
     whole = colour.erase(np.zeros((4, 4, 3), np.uint8), area=(1.0, 1.0), ratio=(1, 1), draw=(0.5,) * 4)
     assert (whole == colour.ERASED).all()
+
+
+def test_noise_is_standard_normal_after_normalisation():
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    fill = {"area": (1.0, 1.0), "ratio": (1.0, 1.0), "draw": (0.5,) * 4}
+    pixels = colour.erase(np.zeros((200, 200, 3), np.uint8), **fill, noise=np.random.default_rng(0))
+    normal = (pixels / 255 - mean) / deviation
+    for q in (0.05, 0.25, 0.5, 0.75, 0.95):  # inside what 8 bits can hold
+        expected = statistics.NormalDist().inv_cdf(q)
+        np.testing.assert_allclose(np.quantile(normal, q, axis=(0, 1)), expected, atol=0.03)
+    assert abs(np.corrcoef(normal[:, :-1, 0].ravel(), normal[:, 1:, 0].ravel())[0, 1]) < 0.02
+    np.testing.assert_array_equal(np.round(255 * mean), colour.ERASED)
+
+
+def test_noise_fills_the_same_rectangle_as_the_mean_and_nothing_else():
+    erase = AugmentConfig(erase=1.0)
+    for i in range(10):
+        mean = train(noise(), erase, position=i)
+        filled = train(noise(), dataclasses.replace(erase, erase_fill="noise"), position=i)
+        outside = (mean != colour.ERASED).any(-1)
+        np.testing.assert_array_equal(filled[outside], mean[outside])
+        again = train(noise(), dataclasses.replace(erase, erase_fill="noise"), position=i)
+        np.testing.assert_array_equal(filled, again)
+        assert (filled[~outside] != mean[~outside]).mean() > 0.9
 
 
 def test_switching_one_augmentation_on_leaves_the_others_choices():
@@ -173,4 +296,11 @@ def test_random_numbers_are_those_of_the_first_release():
     np.testing.assert_allclose(generator(7, 123).random(3), stored, atol=1e-8)
     key = np.array([7, 123], np.uint64)
     np.testing.assert_array_equal(generator(7, 123).random(5), np.random.Generator(np.random.Philox(key=key)).random(5))
-    assert len(Draws._fields) == 21
+    assert Draws._fields[:21] == (
+        "crop_area", "crop_ratio", "crop_x", "crop_y", "pad_x", "pad_y", "flip", "rotate", "translate_x", "translate_y",
+        "zoom", "brightness", "contrast", "saturation", "hue", "order", "erase", "erase_area", "erase_ratio", "erase_x",
+        "erase_y",
+    )  # fmt: skip
+    assert Draws._fields[22:30] == tuple(
+        f"{corner}_{axis}" for corner in ("top_left", "top_right", "bottom_right", "bottom_left") for axis in "xy"
+    )

@@ -12,6 +12,10 @@ VERBS = {
     "train": "train from a recipe; the same as python -m emojax.main",
     "evaluate": "judge a trained model on its own or other data",
     "predict": "classify pictures and folders of pictures",
+    "study": "train several recipes with several seeds, and print one table",
+    "kfold": "cross-validate a recipe",
+    "ensemble": "average the predictions of several runs",
+    "find-lr": "look for a learning rate, with a plot",
 }
 
 _HELP = """usage: emojax VERB [options]
@@ -37,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"emojax: error: there is no verb {verb!r}; there are {', '.join(VERBS)}\n")
         return 2
     try:
-        return importlib.import_module(f"emojax.cli.{verb}").main(arguments[1:])
+        return importlib.import_module(f"emojax.cli.{verb.replace('-', '_')}").main(arguments[1:])
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout = None
         return 0

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from emojax.metrics import Report
+    from emojax.postprocess import PostProcess
+    from emojax.predict import Classifier
+    from emojax.types import Split
 
 
 def main(arguments: list[str]) -> int:
@@ -19,17 +22,25 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--data", default="", help="other data than the run's: folder, .csv, .parquet, .npz, tfds:NAME")
     parser.add_argument("--split", default="", help="train, val, test or all; default: every split but train")
     parser.add_argument("--which", default="best", help="checkpoint: best, last or a step (default: best)")
-    parser.add_argument("--views", default="", help="center or flip; default: as in the run")
+    parser.add_argument(
+        "--views", default="", help="test-time views: center, flip, six, eight, ten or sixteen; default: as in the run"
+    )
+    parser.add_argument("--per-view", action="store_true", help="also the accuracy of each test-time view alone")
+    parser.add_argument(
+        "--post-process",
+        default="",
+        choices=("fit", "seed000"),
+        help="also the numbers after post-processing: temperature and margins of confused pairs, fitted on the run's "
+        "val split, or seed 000's own constants",
+    )
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import config_json, data, jsonl, metrics, report
+    from emojax import config_json, data, jsonl, metrics, postprocess, report
     from emojax.config import Config
     from emojax.errors import CheckpointError, ConfigError
-    from emojax.predict import VIEWS, load
+    from emojax.predict import load
 
-    if options.views and options.views not in VIEWS:
-        raise ConfigError(f"--views={options.views}: expected one of {', '.join(VIEWS)}")
     classifier = load(options.workdir, which=options.which, views=options.views)
     source = classifier.config.data
     if options.data:
@@ -41,6 +52,7 @@ def main(arguments: list[str]) -> int:
             f"{options.workdir} was trained on the classes {', '.join(classifier.class_names)}; "
             f"the data have {', '.join(dataset.class_names)}"
         )
+    post = _post_process(options.post_process, classifier)
     names = [options.split] if options.split else [name for name in dataset.splits if name != "train"]
     for name in names:
         if name not in dataset.splits:
@@ -49,6 +61,12 @@ def main(arguments: list[str]) -> int:
         predictions = classifier.predict_split(dataset.splits[name], batch_size=size)
         judged = metrics.evaluate(predictions, classifier.class_names)
         sys.stdout.write(_text(name, judged) + "\n")
+        if options.per_view:
+            sys.stdout.write(_per_view(classifier, dataset.splits[name], batch_size=size))
+        if post:
+            after = metrics.evaluate(postprocess.apply(post, predictions), classifier.class_names)
+            changes = [f"{key.replace('_', ' ')} {value:.4f}" for key, value in after.numbers().items()]
+            sys.stdout.write(f"  after post-processing: {', '.join(changes)}\n")
         if options.report:
             info = report.RunInfo(
                 dataset=dataset.name,
@@ -66,6 +84,36 @@ def main(arguments: list[str]) -> int:
                 Path(options.report), split=name, report=judged, predictions=predictions, history=history, run=info
             )
     return 0
+
+
+def _post_process(kind: str, classifier: Classifier) -> PostProcess | None:
+    """What `--post-process` asks for. It is fitted on the val split of the run's own data, whatever is judged."""
+    from emojax import data, postprocess
+
+    if not kind:
+        return None
+    if kind == "seed000":
+        return postprocess.SEED_000.resolve(classifier.class_names)
+    val = data.open_dataset(classifier.config.data).splits["val"]
+    size = classifier.config.eval.batch_size or classifier.config.batch_size
+    found = postprocess.fit(classifier.predict_split(val, batch_size=size))
+    names = classifier.class_names
+    swaps = [f"{names[i]}-{names[j]} below {margin:g}" for i, j, margin in found.pairs if margin]
+    sys.stdout.write(f"post-processing fitted on val: temperature {found.temperature:.3f}, ")
+    sys.stdout.write(f"swaps {', '.join(swaps) or 'none'}\n")
+    return found
+
+
+def _per_view(classifier: Classifier, split: Split, *, batch_size: int) -> str:
+    """The accuracy of each view alone."""
+    from emojax import metrics
+
+    found = {
+        name: metrics.evaluate(alone.predict_split(split, batch_size=batch_size), classifier.class_names).accuracy
+        for name, alone in classifier.per_view().items()
+    }
+    wide = max(map(len, found))
+    return "  accuracy of each view\n" + "".join(f"    {name:<{wide}}  {value:.4f}\n" for name, value in found.items())
 
 
 def _text(name: str, judged: Report) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emojax.config import DataConfig
 from emojax.data.storage import Files, Root, printable
-from emojax.data.tables import Table, assemble, split_files
+from emojax.data.tables import Table, assemble, group_columns, split_files
 from emojax.errors import DataError
 from emojax.types import Dataset
 
@@ -27,7 +27,7 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
 def _table(files: list[Path], config: DataConfig, seen: dict[str, str]) -> Table:
     root_folder = files[0].parent
     root = Root(root_folder)
-    wanted = [config.image_column, *(config.vote_columns or (config.label_column,))]
+    wanted = [config.image_column, *(config.vote_columns or (config.label_column,)), *group_columns(config)]
     names, places, rows = [], [], []
     for file in files:
         for place, row in _rows(file, wanted):
@@ -49,7 +49,11 @@ def _table(files: list[Path], config: DataConfig, seen: dict[str, str]) -> Table
         label=None if config.vote_columns else [row[config.label_column] for row in rows],
         votes=votes,
         names=config.vote_columns if len(config.vote_columns) > 1 else (),
-        slices={c: [row[c] for row in rows] for c in config.slice_columns if rows and c in rows[0]},
+        slices={
+            c: [row[c] for row in rows]
+            for c in (*config.slice_columns, *group_columns(config))
+            if rows and c in rows[0]
+        },
         split=[row[config.split_column] for row in rows] if has_split else None,
         where=places.__getitem__,
     )

@@ -1,4 +1,4 @@
-"""Where pixels come from: crop boxes, resizing, padding, and one affine resampling. Pure functions on Pillow images.
+"""Where pixels come from: crop boxes, resizing, padding, affine and perspective maps. Pure functions on Pillow images.
 
 Images are Pillow images of mode L or RGB; boxes are (left, top, right, bottom) in pixels, fractions allowed.
 """
@@ -66,12 +66,24 @@ def pad_crop(image: Image.Image, pad: int, *, draw: tuple[float, float]) -> Imag
     return Image.fromarray(np.ascontiguousarray(padded[top : top + image.height, left : left + image.width]))
 
 
-def affine(image: Image.Image, *, degrees: float, shift: tuple[float, float], zoom: float) -> Image.Image:
-    """Turns about the centre (counter-clockwise for positive `degrees`), enlarges by `zoom`, then shifts by `shift`
-    times (width, height) to the right and down: one bilinear resampling at the same size.
+RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST}
+"""`AugmentConfig.resample` -> what Pillow calls it."""
 
-    Pixels whose source lies outside the image take the border colour: the mean of the image's outermost pixel frame.
-    The identity returns the same pixels.
+
+def affine(
+    image: Image.Image,
+    *,
+    degrees: float,
+    shift: tuple[float, float],
+    zoom: float,
+    resample: str = "bilinear",
+    fill: str = "border",
+) -> Image.Image:
+    """Turns about the centre (counter-clockwise for positive `degrees`), enlarges by `zoom`, then shifts by `shift`
+    times (width, height) to the right and down: one resampling at the same size, see `RESAMPLE`.
+
+    Pixels whose source lies outside the image take the colour `fill`, see `fill_colour`. The identity returns the same
+    pixels.
     """
     width, height = image.size
     angle = math.radians(degrees)
@@ -81,8 +93,45 @@ def affine(image: Image.Image, *, degrees: float, shift: tuple[float, float], zo
     # Pillow wants output -> input; y points down, so the inverse of a counter-clockwise turn is [cos, -sin; sin, cos].
     matrix = (cos, -sin, x0 - cos * x1 + sin * y1, sin, cos, y0 - sin * x1 - cos * y1)
     return image.transform(
-        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=border_colour(image)
+        image.size, Image.Transform.AFFINE, matrix, RESAMPLE[resample], fillcolor=fill_colour(image, fill)
     )
+
+
+def corner_moves(width: int, height: int, *, share: float, draw: tuple[float, ...]) -> tuple[int, ...]:
+    """How far the corners move inwards, in whole pixels, for `perspective`: each uniform in 0 to `share` times half the
+    side; `draw` are eight numbers in [0, 1)."""
+    largest = int(share * (width // 2)), int(share * (height // 2))
+    return tuple(int(d * (largest[i % 2] + 1)) for i, d in enumerate(draw))
+
+
+def perspective(image: Image.Image, *, moves: tuple[float, ...], fill: str = "border") -> Image.Image:
+    """Maps the image onto the quadrilateral of its moved corners: bilinear, at the same size.
+
+    `moves`: eight distances inwards in pixels, x before y, of the corners top left, top right, bottom right, bottom
+    left. Outside comes `fill`, see `fill_colour`. Hartley & Zisserman 2004, Multiple View Geometry, section 2.3.
+    """
+    right, bottom = image.width - 1, image.height - 1
+    corners = ((0, 0), (right, 0), (right, bottom), (0, bottom))
+    inwards = ((1, 1), (-1, 1), (-1, -1), (1, -1))
+    rows, target = [], []
+    for (x, y), (to_x, to_y), dx, dy in zip(corners, inwards, moves[0::2], moves[1::2], strict=True):
+        u, v = x + to_x * dx, y + to_y * dy  # Pillow wants output -> input: the moved corner finds the old one
+        rows += [(u, v, 1, 0, 0, 0, -x * u, -x * v), (0, 0, 0, u, v, 1, -y * u, -y * v)]
+        target += [x, y]
+    # Least squares, since at shares near 1 three corners can fall on one line, which no map has as its image.
+    matrix = np.linalg.lstsq(np.array(rows, np.float64), np.array(target, np.float64), rcond=None)[0]
+    return image.transform(
+        image.size,
+        Image.Transform.PERSPECTIVE,
+        matrix.astype(np.float32).tolist(),  # the last bits differ between machines and would decide about edges
+        Image.Resampling.BILINEAR,
+        fillcolor=fill_colour(image, fill),
+    )
+
+
+def fill_colour(image: Image.Image, fill: str) -> int | tuple[int, ...]:
+    """What comes in from outside, as a Pillow colour: `border` (see `border_colour`) or `black`."""
+    return border_colour(image) if fill == "border" else 0
 
 
 def border_colour(image: Image.Image) -> int | tuple[int, ...]:

@@ -1,7 +1,7 @@
 """MixUp and CutMix on a uint8 batch, on the host.
 
 An example that cannot be read (weight 0) neither gives nor takes: partners are a random permutation of the examples
-with weight. With mixing factor l and partner j, example i becomes
+with weight, or each one's neighbour among them. With mixing factor l and partner j, example i becomes
 
     image  = l image_i + (1 - l) image_j        weight = l weight_i + (1 - l) weight_j
     label  = (l weight_i label_i + (1 - l) weight_j label_j) / weight
@@ -19,35 +19,45 @@ from emojax.config import AugmentConfig
 from emojax.types import Batch
 
 
-def mix(batch: Batch, *, augment: AugmentConfig, factor: float, rng: np.random.Generator) -> Batch:
-    """Mixes the batch by MixUp or CutMix with probability `factor * augment.mix_probability`, else returns it as it is.
+def mix(batch: Batch, *, augment: AugmentConfig, mixup: float, cutmix: float, rng: np.random.Generator) -> Batch:
+    """Mixes the batch by MixUp, by CutMix, or returns it as it is, by one draw; see `probabilities`.
 
     Args:
       batch: arrays of NumPy; image uint8 [B, H, W, 3].
-      factor: `StageConfig.mixing`, >= 0.
-      rng: source of the random numbers. The factor is drawn once per batch from Beta(alpha, alpha); when both methods
-        are on, each batch takes one of them with equal probability.
+      mixup, cutmix: of the stage, see `StageConfig`.
+      rng: source of the random numbers; the mixing factor is drawn once per batch from Beta(alpha, alpha).
 
     `index` stays that of the first example of each pair.
     MixUp: Zhang et al. 2017, arXiv:1710.09412. CutMix: Yun et al. 2019, arXiv:1905.04899.
     """
-    draw, choice = rng.random(2)
-    if not (augment.mixup or augment.cutmix) or draw >= factor * augment.mix_probability:
+    by_mixup, by_cutmix = probabilities(augment, mixup=mixup, cutmix=cutmix)
+    draw = rng.random()
+    if draw >= by_mixup + by_cutmix:
         return batch
-    partner = _partners(batch.weight, rng)
-    cut = augment.cutmix > 0 and (augment.mixup == 0 or choice < 0.5)
-    alpha = augment.cutmix if cut else augment.mixup
-    share = float(rng.beta(alpha, alpha))
-    image, share = _cutmix(batch.image, partner, share, rng) if cut else _mixup(batch.image, partner, share)
+    partner = _partners(batch.weight, augment.mix_partner, rng)
+    if draw < by_mixup:
+        image, share = _mixup(batch.image, partner, rng.beta(augment.mixup, augment.mixup))
+    else:
+        share = rng.beta(augment.cutmix, augment.cutmix)
+        centre = (int(rng.integers(batch.image.shape[1])), int(rng.integers(batch.image.shape[2])))
+        image, share = _cutmix(batch.image, partner, share, centre)
     label, weight = _labels(batch, partner, share)
     return Batch(image=image, label=label, weight=weight, index=batch.index)
 
 
-def _partners(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """[B] positions: a permutation among the examples with weight; the others are their own partner."""
+def probabilities(augment: AugmentConfig, *, mixup: float, cutmix: float) -> tuple[float, float]:
+    """(that a batch is mixed by MixUp, by CutMix): the knobs times the stage's factors, at most 1 in all. MixUp comes
+    first; a method whose alpha is 0 is off."""
+    first = min(1.0, augment.mixup_probability * mixup) if augment.mixup else 0.0
+    second = min(1.0 - first, augment.cutmix_probability * cutmix) if augment.cutmix else 0.0
+    return first, second
+
+
+def _partners(weight: np.ndarray, how: str, rng: np.random.Generator) -> np.ndarray:
+    """[B] positions: a permutation, or a roll by one, of the examples with weight; the others are their own partner."""
     partner = np.arange(len(weight))
     live = np.flatnonzero(weight > 0)
-    partner[live] = rng.permutation(live)
+    partner[live] = np.roll(live, 1) if how == "roll" else rng.permutation(live)
     return partner
 
 
@@ -66,12 +76,11 @@ def _mixup(image: np.ndarray, partner: np.ndarray, share: float) -> tuple[np.nda
     return mixed.astype(np.uint8), ours / 256
 
 
-def _cutmix(image: np.ndarray, partner: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _cutmix(image: np.ndarray, partner: np.ndarray, share: float, centre: tuple[int, int]) -> tuple[np.ndarray, float]:
     """Pastes one rectangle of every partner, the same for the whole batch; returns the images and the share of pixels
-    that stayed, counted after the rectangle was cut to the image."""
+    that stayed, counted after the rectangle around `centre` (y, x) was cut to the image."""
     height, width = image.shape[1:3]
-    side = math.sqrt(1 - share)
-    y, x = rng.integers(height), rng.integers(width)
+    (y, x), side = centre, math.sqrt(1 - share)
     h, w = int(height * side), int(width * side)
     top, bottom = max(0, y - h // 2), min(height, y - h // 2 + h)
     left, right = max(0, x - w // 2), min(width, x - w // 2 + w)

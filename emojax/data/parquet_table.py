@@ -10,7 +10,7 @@ import numpy as np
 
 from emojax.config import DataConfig
 from emojax.data.storage import Files, Packed, Root, printable
-from emojax.data.tables import Table, assemble, split_files
+from emojax.data.tables import Table, assemble, group_columns, split_files
 from emojax.errors import DataError
 from emojax.types import Dataset
 
@@ -42,7 +42,7 @@ def _table(files: list[Path], config: DataConfig) -> Table:
         names=_names(table.schema.metadata or {}, config, len(votes[0]) if votes else 0),
         slices={
             c: ["" if v is None else str(v) for v in table.column(c).to_pylist()]
-            for c in config.slice_columns
+            for c in (*config.slice_columns, *group_columns(config))
             if c in table.column_names
         },
         split=None if split is None else ["" if value is None else str(value) for value in split],
@@ -56,7 +56,7 @@ def _read(file: Path, config: DataConfig) -> Any:
         from pyarrow import parquet
     except ImportError as error:
         raise DataError(f"{file}: reading Parquet needs pyarrow: pip install pyarrow") from error
-    wanted = [config.image_column, *(config.vote_columns or (config.label_column,))]
+    wanted = [config.image_column, *(config.vote_columns or (config.label_column,)), *group_columns(config)]
     try:
         with parquet.ParquetFile(file) as opened:
             found = opened.schema_arrow.names

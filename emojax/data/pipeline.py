@@ -1,7 +1,8 @@
 """The loader: splits -> batches on the host, by Grain. Nothing else in emojax knows Grain.
 
 A batch is a pure function of (split, settings, seed, step): the records come from a shuffle keyed by the seed and the
-epoch, every random number of an image from (seed, position in the endless stream), those of mixing from (seed, step).
+epoch, or are drawn by (seed, position in the endless stream); every random number of an image comes from (seed,
+position), those of mixing from (seed, step).
 So a run resumes by starting at its step, and neither the number of loader processes nor where it was cut matters.
 Batching happens before the stream is divided among loader processes, sharding after the images are numbered.
 """
@@ -25,33 +26,11 @@ import numpy as np
 from absl import flags
 
 from emojax.config import AugmentConfig
-from emojax.data import mixing as mixing_ops, transforms
+from emojax.data import mixing, transforms
+from emojax.data.sampling import MIXING, balanced, generator
 from emojax.data.storage import Unreadable
-from emojax.errors import DataError
+from emojax.errors import ConfigError, DataError
 from emojax.types import Batch, Dataset, Split
-
-_MIXING = 1 << 63  # keeps the keys of batches apart from those of images
-
-
-def generator(seed: int, position: int) -> np.random.Generator:
-    """The random numbers of one image: Philox, a counter-based generator with the same stream on every machine.
-
-    Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3, doi:10.1145/2063384.2063405.
-    """
-    key: Any = _Key(seed, position)  # NumPy takes any ISeedSequence; its type stubs only know one
-    return np.random.Generator(np.random.Philox(key))
-
-
-class _Key(np.random.bit_generator.ISeedSequence):
-    """Hands Philox its 128-bit key as it is; `Philox(key=...)` does the same but first asks the system for entropy,
-    which takes longer than all the random numbers of an image."""
-
-    def __init__(self, seed: int, position: int) -> None:
-        self._key = np.array([seed, position], np.uint64)
-
-    def generate_state(self, n_words: int, dtype: type = np.uint64) -> np.ndarray:
-        del n_words, dtype  # Philox asks for two words of 64 bits
-        return self._key
 
 
 class Loader:
@@ -106,40 +85,52 @@ def train_batches(
     augment: AugmentConfig,
     size: int,
     strength: float,
-    mixing: float,
+    mixup: float,
+    cutmix: float,
     batch_size: int,
     seed: int,
     start: int,
     stop: int,
+    sampler: str = "shuffle",
     workers: int = 0,
     process: tuple[int, int] = (0, 1),
 ) -> Loader:
-    """The training batches of steps `start` to `stop` - 1, endlessly reshuffled passes over `split`.
+    """The training batches of steps `start` to `stop` - 1 of an endless stream of the records of `split`.
 
     Args:
-      size, strength, mixing: of the stage, see `StageConfig`.
+      size, strength, mixup, cutmix: of the stage, see `StageConfig`.
       batch_size: images per step over all processes.
       seed: of data order and augmentation, >= 0.
+      sampler: `DataConfig.sampler`; what the records of the stream are.
       workers: loader processes; 0 = two threads. Falls back to 0 where shared memory is too small.
       process: (index, count); this process gets every count-th image of each global batch. MixUp and CutMix act within
         that part, with the same factor in all processes.
 
     Yields `Batch` of NumPy arrays, image uint8 [batch_size / count, size, size, 3]. An image that cannot be read any
-    more is black with weight 0. Raises `DataError` when a batch is larger than the split.
+    more is black with weight 0. Raises `DataError` when a batch is larger than the split, `ConfigError` for an unknown
+    sampler or a wrong `augment.order`.
     """
-    n, local = len(split), _local(batch_size, process)
+    local = _local(batch_size, process)
     check_batch_size(split, batch_size)
-    order = int(np.random.SeedSequence(seed).generate_state(1)[0])  # seeds 0 and 1 must not share shifted epochs
     record = _TrainRecord(split.images, transforms.scaled(augment, strength), size, seed)
     batches = (
-        grain.MapDataset.range(n)
-        .shuffle(seed=order)
-        .repeat()
+        _records(split, sampler, seed)
         .map_with_index(record)[process[0] :: process[1]]
         .batch(local, drop_remainder=True, batch_fn=_Collate(split.label, split.weight))
-        .map_with_index(_Mix(augment, mixing, seed))[start:stop]
+        .map_with_index(_Mix(augment, mixup, cutmix, seed))[start:stop]
     )
     return Loader(batches, workers=workers, batch_bytes=local * size * size * 3)
+
+
+def _records(split: Split, sampler: str, seed: int) -> grain.MapDataset:
+    """The endless stream of positions in `split`."""
+    records = grain.MapDataset.range(len(split))
+    if sampler == "shuffle":  # endlessly reshuffled passes
+        order = int(np.random.SeedSequence(seed).generate_state(1)[0])  # seeds 0 and 1 must not share shifted epochs
+        return records.shuffle(seed=order).repeat()
+    if sampler == "balanced":
+        return records.repeat().map_with_index(balanced(split, seed))
+    raise ConfigError(f"config.data.sampler: expected one of shuffle, balanced, found {sampler!r}")
 
 
 def check_batch_size(split: Split, batch_size: int) -> None:
@@ -231,12 +222,13 @@ class _Collate:
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Mix:
     augment: AugmentConfig
-    factor: float
+    mixup: float
+    cutmix: float
     seed: int
 
     def __call__(self, step: int, fields: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        rng = generator(self.seed, _MIXING + step)
-        batch = mixing_ops.mix(Batch(*fields), augment=self.augment, factor=self.factor, rng=rng)
+        rng = generator(self.seed, MIXING + step)
+        batch = mixing.mix(Batch(*fields), augment=self.augment, mixup=self.mixup, cutmix=self.cutmix, rng=rng)
         return batch.image, batch.label, batch.weight, batch.index
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from emojax.config import DataConfig
-from emojax.data import checks, emoji, splits
+from emojax.data import checks, emoji, folds, splits
 from emojax.data.checks import Progress
 from emojax.data.tables import SPLITS, split_files
 from emojax.errors import DataError
-from emojax.types import Dataset, Picked, Split
+from emojax.types import Dataset, Joined, Picked, Split
 
 _SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".npz": "npz"}
 _EXPECTED = (
@@ -42,6 +42,8 @@ def open_dataset(config: DataConfig, *, cache: Path | None = None, progress: Pro
             )
     _check_labels(dataset, config)
     dataset, digests = _without_unreadable(dataset, config, cache, progress or (lambda done, total: None))
+    if config.folds:
+        dataset, digests = _one_fold(dataset, digests, config)
     dataset, digests = _with_all_splits(dataset, digests, config)
     _check_labels(dataset, config)
     notes = (*dataset.notes, *checks.leaks(digests))
@@ -192,6 +194,43 @@ def _with_all_splits(
     return dataclasses.replace(dataset, splits=ordered, notes=(*dataset.notes, note)), {**digests, **cut_digests}
 
 
+def _one_fold(
+    dataset: Dataset, digests: dict[str, list[str]], config: DataConfig
+) -> tuple[Dataset, dict[str, list[str]]]:
+    """`train` and `val` together, cut anew: fold `config.fold` is `val`, the rest `train`. `test` stays as it is."""
+    whole, content = dataset.splits["train"], digests["train"]
+    if "val" in dataset.splits:
+        whole, content = _joined(whole, dataset.splits["val"]), content + digests["val"]
+    if config.group_column and config.group_column not in whole.slices:
+        raise DataError(
+            f"{config.path}: config.data.group_column = {config.group_column!r}: the data have no such column"
+        )
+    groups = whole.slices[config.group_column].tolist() if config.group_column else None
+    number = folds.folds(whole.label, k=config.folds, seed=config.split_seed, content=content, groups=groups)
+    parts = {"train": np.flatnonzero(number != config.fold), "val": np.flatnonzero(number == config.fold)}
+    rest = {name: split for name, split in dataset.splits.items() if name not in parts}
+    cut: dict[str, Split] = {name: whole.take(where, name=name) for name, where in parts.items()}
+    note = f"fold {config.fold + 1} of {config.folds} is val, stratified by class, split_seed {config.split_seed}"
+    uneven = folds.notes(whole.label, number, class_names=dataset.class_names)
+    kept = {name: [content[i] for i in where] for name, where in parts.items()}
+    return dataclasses.replace(dataset, splits={**cut, **rest}, notes=(*dataset.notes, note, *uneven)), {**digests, **kept}
+
+
+def _joined(first: Split, second: Split) -> Split:
+    """Both splits as one, `first` in front; where both use a record name, the second one's is told apart."""
+    taken = set(first.id.tolist())
+    names = [f"{second.name}/{name}" if name in taken else name for name in second.id.tolist()]
+    shared = [key for key in first.slices if key in second.slices]
+    return Split(
+        name=first.name,
+        images=Joined(first.images, second.images),
+        label=np.concatenate([first.label, second.label]),
+        weight=np.concatenate([first.weight, second.weight]),
+        id=np.array([*first.id.tolist(), *names], dtype=np.str_),
+        slices={key: np.concatenate([first.slices[key], second.slices[key]]) for key in shared},
+    )
+
+
 def _compact(split: Split) -> Split:
     """`split` with views of views resolved: loader processes then get the pixels of this split only."""
     images, positions = split.images, np.arange(len(split))
@@ -199,6 +238,9 @@ def _compact(split: Split) -> Split:
         return split
     while isinstance(images, Picked):
         images, positions = images.images, images.positions[positions]
+    if isinstance(images, Joined) and isinstance(images.first, np.ndarray) and isinstance(images.second, np.ndarray):
+        alike = images.first.shape[1:] == images.second.shape[1:]
+        images = np.concatenate([images.first, images.second]) if alike else images
     return dataclasses.replace(
         split, images=images[positions] if isinstance(images, np.ndarray) else Picked(images, positions)
     )

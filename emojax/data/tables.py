@@ -58,6 +58,11 @@ class Table:
     where: Callable[[int], str]
 
 
+def group_columns(config: DataConfig) -> tuple[str, ...]:
+    """The columns that a table must have because of `config.group_column`: one or none."""
+    return (config.group_column,) if config.group_column else ()
+
+
 def split_files(path: Path, suffix: str) -> dict[str, list[Path]]:
     """The files of a table data set: `path` itself as {"": [path]}, or the files of a folder by split.
 

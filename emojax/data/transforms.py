@@ -1,23 +1,28 @@
 """Record -> model input: what a training image and an evaluation image are.
 
-Every random number of a training image comes from one draw of `len(Draws._fields)` uniform numbers with a fixed meaning
-each, so switching one augmentation on or off leaves the others' choices as they were.
+The random choices of a training image come from one draw of `len(Draws._fields)` uniform numbers with a fixed meaning
+each, so switching one augmentation on or off, or running them in another order, leaves the others' choices as they
+were. Only the numbers of a policy, and then those of erased pixels that become noise, are drawn after them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from emojax.config import AugmentConfig
-from emojax.data import colour, geometry
+from emojax.data import colour, geometry, policies
 from emojax.data.decode import Opened, to_array
+from emojax.errors import ConfigError
 
 
 class Draws(NamedTuple):
-    """The random numbers of one image, each uniform in [0, 1)."""
+    """The random numbers of one image, each uniform in [0, 1). New ones are appended: a run that was started with an
+    earlier version must resume with the same images."""
 
     crop_area: float
     crop_ratio: float
@@ -40,14 +45,29 @@ class Draws(NamedTuple):
     erase_ratio: float
     erase_x: float
     erase_y: float
+    perspective: float
+    top_left_x: float
+    top_left_y: float
+    top_right_x: float
+    top_right_y: float
+    bottom_right_x: float
+    bottom_right_y: float
+    bottom_left_x: float
+    bottom_left_y: float
+    grayscale: float
+    blur: float
+    blur_sigma: float
 
 
 def scaled(augment: AugmentConfig, strength: float) -> AugmentConfig:
     """`augment` with every probability and magnitude times `strength` >= 0, kept in range; 0 switches all off.
 
     Shares of area kept move away from 1, aspect ratios away from 1 (as powers). Erasing is scaled by its probability
-    alone: scaling the rectangle too would count the strength twice. MixUp and CutMix have a factor of their own.
+    alone: scaling the rectangle too would count the strength twice. So is blur; perspective by its magnitude alone.
+    AutoAugment and TrivialAugment stay as published, unless `strength` is 0. MixUp and CutMix have factors of their
+    own. Raises `ConfigError` for a wrong `augment.order`.
     """
+    check_order(augment.order)
     keep = tuple(min(1.0, max(0.01, 1 - (1 - share) * strength)) for share in augment.crop_area)
     return dataclasses.replace(
         augment,
@@ -62,6 +82,11 @@ def scaled(augment: AugmentConfig, strength: float) -> AugmentConfig:
         contrast=augment.contrast * strength,
         saturation=augment.saturation * strength,
         hue=min(0.5, augment.hue * strength),
+        perspective=min(1.0, augment.perspective * strength),
+        grayscale=min(1.0, augment.grayscale * strength),
+        blur=min(1.0, augment.blur * strength),
+        policy=augment.policy if strength else "none",
+        policy_magnitude=min(float(policies.LEVELS), augment.policy_magnitude * strength),
         erase=min(1.0, augment.erase * strength),
     )
 
@@ -69,13 +94,13 @@ def scaled(augment: AugmentConfig, strength: float) -> AugmentConfig:
 def train_image(
     data: bytes | np.ndarray, *, augment: AugmentConfig, size: int, strength: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Decodes and augments one training image: crop, pad, flip, affine, colour jitter, erasing, in this order.
+    """Decodes and augments one training image: the steps of `augment.order`, in that order.
 
     Args:
       data: an encoded image, or uint8 [H, W] or [H, W, 3].
       size: side of the result, pixels.
       strength: factor on the augmentation, see `scaled`.
-      rng: source of every random number; exactly `len(Draws._fields)` are taken.
+      rng: source of every random number.
 
     Returns uint8 [size, size, 3]. Raises `Unreadable` when the image cannot be decoded.
     """
@@ -85,26 +110,88 @@ def train_image(
 def augmented(data: bytes | np.ndarray, *, augment: AugmentConfig, size: int, rng: np.random.Generator) -> np.ndarray:
     """`train_image` with an `augment` that is scaled already."""
     a, d = augment, Draws._make(rng.random(len(Draws._fields)).tolist())
-    opened = Opened(data)
+    image = _crop(Opened(data), a, d, size)
+    for name in a.order:
+        if name in STEPS:
+            image = STEPS[name](image, a, d, rng)
+    pixels = to_array(image)
+    if "erase" in a.order and d.erase < a.erase:
+        noise = rng if a.erase_fill == "noise" else None
+        colour.erase(pixels, area=a.erase_area, ratio=a.erase_ratio, draw=d[17:21], noise=noise)
+    return pixels
+
+
+def _crop(opened: Opened, a: AugmentConfig, d: Draws, size: int) -> Image.Image:
+    """The first step, also where nothing is cropped: no more is decoded than the box needs."""
     if a.crop_area == (1.0, 1.0):
         box = geometry.central_box(*opened.size, crop=1.0)
     else:
         box = geometry.random_box(*opened.size, area=a.crop_area, ratio=a.crop_ratio, draw=d[0:4])
-    image = _cut(opened, box, size)
-    if a.pad:
-        image = geometry.pad_crop(image, a.pad, draw=(d.pad_x, d.pad_y))
-    if d.flip < a.flip:
-        image = geometry.flip(image)
-    if a.rotate or a.translate or a.zoom:
-        shift = (_spread(d.translate_x, a.translate), _spread(d.translate_y, a.translate))
-        zoom = 1 + _spread(d.zoom, a.zoom)
-        image = geometry.affine(image, degrees=_spread(d.rotate, a.rotate), shift=shift, zoom=zoom)
-    if factors := _jitter_factors(a, d):
-        image = colour.jitter(image, factors, order=int(d.order * len(colour.ORDERS)))
-    pixels = to_array(image)
-    if d.erase < a.erase:
-        colour.erase(pixels, area=a.erase_area, ratio=a.erase_ratio, draw=d[17:21])
-    return pixels
+    return _cut(opened, box, size)
+
+
+def _pad(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
+    return geometry.pad_crop(image, a.pad, draw=(d.pad_x, d.pad_y)) if a.pad else image
+
+
+def _flip(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
+    return geometry.flip(image) if d.flip < a.flip else image
+
+
+def _affine(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
+    if not (a.rotate or a.translate or a.zoom):
+        return image
+    degrees, zoom = _spread(d.rotate, a.rotate), 1 + _spread(d.zoom, a.zoom)
+    shift = (_spread(d.translate_x, a.translate), _spread(d.translate_y, a.translate))
+    return geometry.affine(image, degrees=degrees, shift=shift, zoom=zoom, resample=a.resample, fill=a.fill)
+
+
+def _jitter(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
+    factors = _jitter_factors(a, d)
+    return colour.jitter(image, factors, order=int(d.order * len(colour.ORDERS))) if factors else image
+
+
+def _perspective(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
+    if not a.perspective or d.perspective >= a.perspective_probability:
+        return image
+    moves = geometry.corner_moves(*image.size, share=a.perspective, draw=d[22:30])
+    return geometry.perspective(image, moves=moves, fill=a.fill)
+
+
+def _grayscale(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
+    return colour.grayscale(image) if d.grayscale < a.grayscale else image
+
+
+def _blur(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
+    low, high = a.blur_sigma
+    return colour.blur(image, low + (high - low) * d.blur_sigma) if d.blur < a.blur else image
+
+
+def _policy(image: Image.Image, a: AugmentConfig, _: Draws, rng: np.random.Generator) -> Image.Image:
+    return policies.apply(image, a, rng)
+
+
+STEPS: Mapping[str, Callable[[Image.Image, AugmentConfig, Draws, np.random.Generator], Image.Image]] = {
+    "pad": _pad,
+    "flip": _flip,
+    "affine": _affine,
+    "jitter": _jitter,
+    "perspective": _perspective,
+    "grayscale": _grayscale,
+    "blur": _blur,
+    "policy": _policy,
+}
+"""What may stand in `AugmentConfig.order` between `crop`, which decodes, and `erase`, which works on the array."""
+
+
+def check_order(order: tuple[str, ...]) -> None:
+    """Raises `ConfigError` unless `order` is `crop`, then distinct names of `STEPS`, and `erase` last or nowhere."""
+    middle = order[1:-1] if order[-1:] == ("erase",) else order[1:]
+    if order[:1] != ("crop",) or len(set(middle)) < len(middle) or not set(middle) <= set(STEPS):
+        raise ConfigError(
+            f"config.augment.order: expected crop, then each at most once {', '.join(STEPS)}, then erase or nothing, "
+            f"found {', '.join(order) or 'nothing'}"
+        )
 
 
 def eval_image(data: bytes | np.ndarray, *, size: int, crop: float) -> np.ndarray:

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Key
 
 from emojax.errors import CheckpointError
 from emojax.models.conv import conv2d
+from emojax.models.depthwise import depthwise
 from emojax.types import Tree
 
 Initial = tuple[str, float]
@@ -85,34 +86,37 @@ class Dense(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """One odd-sized filter per channel, map size kept: `kernel` [size, size, 1, C] and `bias` [C]."""
+    """One filter per channel [B, H, W, C] -> [B, Y, X, C], parameters `kernel` [size, size, 1, C] and `bias` [C].
+
+    `padding` zeros on all four sides, size // 2 unless given, which keeps the map for odd sizes at stride 1.
+    """
 
     size: int
     dtype: Any = jnp.float32
+    stride: int = 1
+    padding: int | None = None
+    bias: bool = True
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-        channels, pad = x.shape[-1], self.size // 2
-        kernel = self.param("kernel", nn.initializers.zeros, (self.size, self.size, 1, channels)).astype(self.dtype)
-        y = lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel,
-            (1, 1),
-            [(pad, pad)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=channels,
-        )
-        return y + self.param("bias", nn.initializers.zeros, (channels,)).astype(self.dtype)
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B Y X C"]:
+        padding = self.size // 2 if self.padding is None else self.padding
+        kernel = self.param("kernel", nn.initializers.zeros, (self.size, self.size, 1, x.shape[-1]))
+        y = depthwise(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride, padding=padding)
+        if self.bias:
+            y = y + self.param("bias", nn.initializers.zeros, (x.shape[-1],)).astype(self.dtype)
+        return y
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, arXiv:1502.03167), all of it in float32.
 
-    `mean` and `var` move as torch's do: 0.9 old + 0.1 batch, with the unbiased variance, while the batch itself is
-    normalised with the biased one. Under a mesh the batch is the global batch.
+    `mean` and `var` move as torch's do: (1 - momentum) old + momentum batch, with the unbiased variance, while the
+    batch itself is normalised with the biased one plus `epsilon`. Under a mesh the batch is the global batch.
     """
 
     dtype: Any = jnp.float32
+    epsilon: float = 1e-5
+    momentum: float = 0.1
 
     @nn.compact
     def __call__(self, x: Float[Array, "B *S C"], train: bool) -> Float[Array, "B *S C"]:
@@ -128,18 +132,20 @@ class BatchNorm(nn.Module):
             center = mean.value + offset
             spread = jnp.maximum(jnp.square(shifted).mean(axes) - jnp.square(offset), 0.0)
             count = x.size // x.shape[-1]
-            mean.value = 0.9 * mean.value + 0.1 * center
-            var.value = 0.9 * var.value + 0.1 * spread * (count / max(count - 1, 1))
+            keep = 1 - self.momentum
+            mean.value = keep * mean.value + self.momentum * center
+            var.value = keep * var.value + self.momentum * spread * (count / max(count - 1, 1))
         else:
             center, spread = mean.value, var.value
-        factor = scale * lax.rsqrt(spread + 1e-5)
+        factor = scale * lax.rsqrt(spread + self.epsilon)
         return ((x - center) * factor + bias).astype(self.dtype)
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the last axis (Ba et al. 2016, arXiv:1607.06450), epsilon 1e-6, all of it in float32."""
+    """Layer normalisation over the last axis (Ba et al. 2016, arXiv:1607.06450), all of it in float32."""
 
     dtype: Any = jnp.float32
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
@@ -147,7 +153,7 @@ class LayerNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         x = x.astype(jnp.float32)
         x = x - x.mean(-1, keepdims=True)
-        factor = lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
+        factor = lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.epsilon)
         return (x * factor * scale + bias).astype(self.dtype)
 
 
@@ -182,9 +188,58 @@ class Stage(nn.Module):
         return x
 
 
-def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B Y X C"]:
-    """3x3 maximum at stride 2 with one pixel of -inf around, as torch's MaxPool2d(3, 2, 1)."""
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
+class ConvNorm(nn.Module):
+    """Convolution without bias that pads by size // 2, then batch norm: `conv` and `norm`.
+
+    `features` None is one filter per channel.
+    """
+
+    features: int | None
+    size: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+    epsilon: float = 1e-5
+    momentum: float = 0.1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B Y X O"]:
+        if self.features is None:
+            x = DepthwiseConv(self.size, self.dtype, self.stride, bias=False, name="conv")(x)
+        else:
+            x = Conv(self.features, self.size, self.stride, self.size // 2, dtype=self.dtype, name="conv")(x)
+        return BatchNorm(self.dtype, self.epsilon, self.momentum, name="norm")(x, train)
+
+
+class SqueezeExcite(nn.Module):
+    """x * gate(excite(activation(squeeze(mean of x)))) (Hu et al. 2017, arXiv:1709.01507), the gate in float32.
+
+    `squeeze`, to `width` channels, and `excite` are 1x1 convolutions with bias.
+    """
+
+    width: int
+    activation: Callable[[Array], Array]
+    gate: Callable[[Array], Array]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        y = x.astype(jnp.float32).mean((1, 2), keepdims=True)
+        y = self.activation(Conv(self.width, 1, bias=True, name="squeeze")(y))
+        return x * self.gate(Conv(x.shape[-1], 1, bias=True, name="excite")(y)).astype(x.dtype)
+
+
+def max_pool(x: Float[Array, "B H W C"], *, padding: int = 1, ceil: bool = False) -> Float[Array, "B Y X C"]:
+    """3x3 maximum at stride 2 with `padding` pixels of -inf around, as torch's MaxPool2d(3, 2, padding).
+
+    `ceil`, its ceil_mode, lets the last window reach past the lower and right edge, if it starts inside the map; Y is
+    at least 1, even for maps that are smaller than the window and that torch refuses.
+    """
+    edges = []
+    for side in x.shape[1:3]:
+        free = side + 2 * padding - 3
+        windows = max(1, -(-free // 2) + 1 if ceil else free // 2 + 1)
+        windows -= windows > 1 and 2 * (windows - 1) >= side + padding
+        edges.append((padding, 2 * windows + 1 - side - padding))
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), *edges, (0, 0)))
 
 
 def drop_path_rates(last: float, depths: Sequence[int]) -> list[float]:
@@ -198,8 +253,8 @@ def rename_torch(state: Mapping[str, np.ndarray], rules: Sequence[tuple[str, str
 
     `rules` are (regex, path) for a whole name less its last part; `{}` in the path are the regex's groups, numbers that
     torch counts from 0 and emojax from 1.
-    Kernels OIHW -> HWIO, linear layers (out, in) -> (in, out); a 1x1 convolution whose module is called `expand` or
-    `project` is the dense layer it computes. A name that no rule knows raises `CheckpointError`.
+    Kernels OIHW -> HWIO, linear layers (out, in) -> (in, out); a 1x1 convolution whose module is called `expand`,
+    `project` or `dense` is the dense layer it computes. A name that no rule knows raises `CheckpointError`.
     """
     params: dict[str, Any] = {}
     stats: dict[str, Any] = {}
@@ -214,7 +269,7 @@ def rename_torch(state: Mapping[str, np.ndarray], rules: Sequence[tuple[str, str
         array = np.asarray(value, np.float32)
         if array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
-            array = array[0, 0] if name.endswith(("expand", "project")) else array
+            array = array[0, 0] if name.endswith(("expand", "project", "dense")) else array
         elif array.ndim == 2:
             array = array.T
         weight = "kernel" if array.ndim > 1 else "scale"

@@ -36,20 +36,6 @@ STEMS = {"imagenet": (7, 2), "small": (3, 1), "small2": (3, 2)}
 """name -> (side, stride) of the first convolution; `imagenet` halves the map once more by max-pooling."""
 
 
-class ConvNorm(nn.Module):
-    """Convolution without bias, then batch norm: `conv` and `norm`."""
-
-    features: int
-    size: int
-    stride: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B Y X O"]:
-        x = layers.Conv(self.features, self.size, self.stride, self.size // 2, dtype=self.dtype, name="conv")(x)
-        return layers.BatchNorm(self.dtype, name="norm")(x, train)
-
-
 class Block(nn.Module):
     """relu(shortcut(x) + drop_path(convolutions(x))): two 3x3 ("basic") or 1x1, 3x3, 1x1 to four times `width`.
 
@@ -64,7 +50,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B Y X O"]:
-        conv = functools.partial(ConvNorm, dtype=self.dtype)
+        conv = functools.partial(layers.ConvNorm, dtype=self.dtype)
         if self.kind == "basic":
             y = jax.nn.relu(conv(self.width, 3, self.stride, name="conv1")(x, train))
             y = conv(self.width, 3, 1, name="conv2")(y, train)
@@ -81,6 +67,7 @@ class ResNet(nn.Module):
     """Normalised images [B, H, W, 3] -> what the head makes of the last map."""
 
     config: ModelConfig
+    kind: str
     depths: tuple[int, ...]
     widths: tuple[int, ...]
     head: heads.Head
@@ -90,13 +77,13 @@ class ResNet(nn.Module):
         c, dtype = self.config, jnp.dtype(self.config.compute)
         make = nn.remat(Block, static_argnums=(2,)) if c.remat else Block
         rates = iter(layers.drop_path_rates(c.drop_path, self.depths))
-        x = ConvNorm(self.widths[0], *STEMS[c.stem], dtype=dtype, name="stem")(x.astype(dtype), train)
+        x = layers.ConvNorm(self.widths[0], *STEMS[c.stem], dtype=dtype, name="stem")(x.astype(dtype), train)
         x = jax.nn.relu(x)
         if c.stem == "imagenet":
             x = layers.max_pool(x)
         for i, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):
             strides = [2 if i > 0 and j == 0 else 1 for j in range(depth)]
-            block = functools.partial(make, VARIANTS[c.name][0], width, dtype=dtype)
+            block = functools.partial(make, self.kind, width, dtype=dtype)
             parts = [
                 (f"block{j + 1}", functools.partial(block, stride=stride, drop_path=next(rates)))
                 for j, stride in enumerate(strides)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax import plots
+from emojax import plots, predictions_csv
 from emojax.files import write_bytes, write_json, write_text
 from emojax.metrics import Report
 from emojax.report import page
-from emojax.report.run import RunInfo
+from emojax.report.run import Compared, RunInfo, StageRow
+from emojax.report.stages import compared_lines, stage_lines, stage_rows
 from emojax.types import Predictions
 
-__all__ = ["RunInfo", "write"]
+__all__ = ["Compared", "RunInfo", "StageRow", "compared_lines", "stage_lines", "stage_rows", "write"]
 
 
 def write(
@@ -26,7 +28,7 @@ def write(
     history: Sequence[Mapping[str, Any]],
     run: RunInfo,
 ) -> None:
-    """Writes SPLIT.json, SPLIT.md, the figures, and summary.md over all splits written so far.
+    """Writes SPLIT.json, SPLIT.md, SPLIT-predictions.csv, the figures, and summary.md over all splits written so far.
 
     Every file is written in one step; summary.md comes last, so that what it links to exists.
 
@@ -45,6 +47,7 @@ def write(
     figure = plots.per_class(report, title=f"Precision, recall and F1 per class, {split}")
     write_bytes(folder / f"{split}-per-class.png", plots.png(figure))
     write_json(folder / f"{split}.json", content(split, report, run))
+    predictions_csv.write(folder / f"{split}-predictions.csv", predictions, report.class_names)
     write_text(folder / f"{split}.md", page.page(split, report, predictions, run))
     write_text(folder / "summary.md", page.index(_numbers(folder)))
 
@@ -65,6 +68,8 @@ def content(split: str, report: Report, run: RunInfo) -> dict[str, Any]:
         "skipped": [{"id": name, "reason": reason} for name, reason in run.skipped],
         "command": run.command,
         "config_differences": run.config_differences,
+        "candidates": [dataclasses.asdict(row) for row in run.candidates],
+        "stages": [dataclasses.asdict(row) for row in run.stages],
     }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from emojax.metrics import NUMBERS, WEAK_F1, Report
 from emojax.progress import duration
+from emojax.report import stages
 from emojax.report.markdown import code, count, escape, percent, table
 from emojax.report.run import RunInfo
 from emojax.types import Predictions
@@ -35,6 +36,7 @@ def page(split: str, report: Report, predictions: Predictions, run: RunInfo) -> 
         "## Confusion matrix\n\nRows are true classes, columns predicted ones.\n\n" + confusion(report),
         mistakes(report, predictions),
         "## Training\n\n![Training history](history.png)",
+        stages.sections(run.candidates, run.stages),
         skipped(run),
         how(report, run),
     ]

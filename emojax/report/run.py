@@ -3,6 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One candidate for the result: its name, its step, its numbers on val, and whether it became the result."""
+
+    name: str
+    step: int
+    numbers: Mapping[str, float]
+    chosen: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StageRow:
+    """One stage of the run as the evaluations on val saw it.
+
+    Attributes:
+      name: of the stage.
+      epochs: (first, last) epoch, counted from 1 as papers do.
+      last: numbers of the evaluation at its end, {} when it never came to that.
+      best: best value of `accuracy` in the stage, NaN without an evaluation.
+    """
+
+    name: str
+    epochs: tuple[float, float]
+    last: Mapping[str, float]
+    best: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +48,8 @@ class RunInfo:
       skipped: (record id, reason) of every image that could not be read.
       command: command line that made the run.
       config_differences: one line per knob that differs from the defaults.
+      candidates: what the result was chosen from.
+      stages: the stretches of the run.
     """
 
     dataset: str
@@ -32,3 +62,5 @@ class RunInfo:
     skipped: tuple[tuple[str, str], ...] = ()
     command: str = ""
     config_differences: tuple[str, ...] = ()
+    candidates: tuple[Compared, ...] = ()
+    stages: tuple[StageRow, ...] = ()

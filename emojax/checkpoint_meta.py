@@ -1,0 +1,57 @@
+"""What a checkpoint says about itself, and the digest by which a damaged array is noticed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from emojax import __version__, config_json
+from emojax.config import Config
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Meta:
+    """What a checkpoint says about itself, besides arrays.
+
+    Attributes:
+      config: the resolved config of the run.
+      class_names: in label order.
+      image_size: side of the images at this step, pixels.
+      fingerprint: digest of the data order (ids, labels, batch size, seed).
+      loop: the training loop's own variables (best value so far, evaluations without improvement, ...).
+      judged: the weights that were evaluated: weights, ema or swa.
+      digests: array path → digest of dtype, shape and bytes; filled in by `save`.
+      shapes: array path → shape; filled in by `save`.
+      version: emojax version that wrote it.
+    """
+
+    config: Config
+    class_names: tuple[str, ...]
+    image_size: int
+    fingerprint: str
+    loop: dict[str, Any]
+    judged: str = "weights"
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+    shapes: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    version: str = __version__
+
+    def to_json(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return values | {"config": config_json.to_json(self.config), "class_names": list(self.class_names)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], where: str) -> Meta:
+        config = config_json.from_json(values["config"], where=f"{where}: config")
+        return cls(**(values | {"config": config, "class_names": tuple(values["class_names"])}))
+
+
+def digest(x: Any) -> str:
+    """128 bits over dtype, shape and bytes of an array."""
+    host = np.ascontiguousarray(jax.device_get(x))
+    total = hashlib.sha256(f"{host.dtype.str}{host.shape}".encode())
+    total.update(host.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()[:32]

@@ -1,0 +1,7 @@
+"""`python -m emojax.cli VERB ...`: the `emojax` command where it is not on the path."""
+
+import sys
+
+from emojax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,68 @@
+"""`emojax kfold`: stratified cross-validation: K trainings, mean ± standard deviation, out-of-fold predictions."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from emojax import recipes
+from emojax.cli import runs
+from emojax.errors import ConfigError
+
+
+def main(arguments: list[str]) -> int:
+    """Trains the folds that are not finished, then prints the table and writes the predictions of every record by the
+    model that did not see it to WORKDIR/out-of-fold.csv, with a report beside it."""
+    parser = argparse.ArgumentParser(
+        prog="emojax kfold",
+        description=__doc__,
+        epilog="train and val are cut into folds together; test, where there is one, stays out of them. "
+        "--config.data.group_column=COLUMN keeps the records of one person or video in one fold.",
+    )
+    parser.add_argument("--config", required=True, metavar="RECIPE.py[:VARIANT]", help="as for emojax train")
+    parser.add_argument("--workdir", required=True, help="folder; fold i is trained in WORKDIR/foldI")
+    parser.add_argument("--folds", type=int, default=5, help="how many (default: 5)")
+    options, overrides = runs.parse(parser, arguments)
+    if options.folds < 2:
+        raise ConfigError(f"--folds={options.folds}: expected 2 or more")
+    recipes.load(options.config)
+    folder = Path(options.workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    places = [folder / f"fold{i + 1}" for i in range(options.folds)]
+    for i, place in enumerate(places):
+        sys.stderr.write(f"\nfold {i + 1} of {options.folds}\n")
+        fold = (f"--config.data.folds={options.folds}", f"--config.data.fold={i}")
+        runs.train(runs.Run(options.config, place, (*overrides, *fold)))
+    _combine(folder, places, arguments)
+    return 0
+
+
+def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
+    from emojax import combine, metrics, predictions_csv, report
+
+    found = [predictions_csv.read(place / "report" / "val-predictions.csv") for place in places]
+    names = found[0][1]
+    whole = combine.out_of_fold([predictions for predictions, _ in found])
+    judged = metrics.evaluate(whole, names)
+    predictions_csv.write(folder / "out-of-fold.csv", whole, names)
+    first = runs.numbers(places[0], "val")
+    info = report.RunInfo(
+        dataset=first["dataset"],
+        step=first["step"],
+        selected_by="",
+        seed=first["seed"],
+        views=first["views"],
+        notes=(f"out-of-fold predictions of {len(places)} models; the step is that of the first",),
+        command=f"emojax kfold {' '.join(arguments)}",
+    )
+    report.write(folder / "report", split="all", report=judged, predictions=whole, history=[], run=info)
+    reports = [runs.numbers(place, "val") for place in places]
+    rows = [
+        [place.name, *(f"{100 * numbers[key]:.1f}" for key in runs.NUMBERS), f"{numbers['n']:,}"]
+        for place, numbers in zip(places, reports, strict=True)
+    ]
+    rows.append(["mean ± std", *(runs.mean_std([r[key] for r in reports]) for key in runs.NUMBERS), ""])
+    rows.append(["out of fold", *(f"{100 * judged.number(key):.1f}" for key in runs.NUMBERS), f"{judged.n:,}"])
+    titles = ["fold", *(f"{key.replace('_', ' ')} %" for key in runs.NUMBERS), "images"]
+    sys.stdout.write(runs.markdown(titles, rows) + f"\n\nout-of-fold predictions: {folder / 'out-of-fold.csv'}\n")

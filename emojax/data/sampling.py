@@ -1,0 +1,77 @@
+"""What is drawn at a position of the endless training stream: random numbers and, for the balanced sampler, records.
+
+Both are pure functions of (seed, position), so that a resumed run and any number of loader processes see the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from emojax.errors import DataError
+from emojax.types import Split
+
+MIXING = 1 << 63  # keep the keys of batches and of the sampler apart from those of images
+_SAMPLING = 1 << 62
+
+
+def generator(seed: int, position: int) -> np.random.Generator:
+    """The random numbers of one image: Philox, a counter-based generator with the same stream on every machine.
+
+    Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3, doi:10.1145/2063384.2063405.
+    """
+    key: Any = _Key(seed, position)  # NumPy takes any ISeedSequence; its type stubs only know one
+    return np.random.Generator(np.random.Philox(key))
+
+
+class _Key(np.random.bit_generator.ISeedSequence):
+    """Hands Philox its 128-bit key as it is; `Philox(key=...)` does the same but first asks the system for entropy,
+    which takes longer than all the random numbers of an image."""
+
+    def __init__(self, seed: int, position: int) -> None:
+        self._key = np.array([seed, position], np.uint64)
+
+    def generate_state(self, n_words: int, dtype: type = np.uint64) -> np.ndarray:
+        del n_words, dtype  # Philox asks for two words of 64 bits
+        return self._key
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Balanced:
+    """Position -> record, with replacement: every class that has records is equally likely, and so is every record
+    within its class. Make it with `balanced`.
+
+    Attributes:
+      seed: of the draws.
+      records: int64 [M]; the records that may be drawn, class by class.
+      start: int64 [classes + 1]; where each class begins in `records`.
+    """
+
+    seed: int
+    records: np.ndarray
+    start: np.ndarray
+
+    def __call__(self, position: int, record: int) -> int:
+        """The record at `position`, instead of `record` (as Grain's `map_with_index` wants it)."""
+        del record
+        choice, draw = generator(self.seed, _SAMPLING + position).random(2).tolist()
+        i = int(choice * (len(self.start) - 1))
+        first, stop = self.start[i : i + 2].tolist()
+        return int(self.records[first + int(draw * (stop - first))])
+
+
+def balanced(split: Split, seed: int) -> Balanced:
+    """The balanced sampler of a split.
+
+    The class of a record is the largest entry of its label. Records of weight 0 are never drawn, other weights change
+    nothing. Raises `DataError` when no record has a weight.
+    """
+    live = np.flatnonzero(split.weight > 0)
+    if not len(live):
+        raise DataError("config.data.sampler: balanced: every record of the training split has weight 0")
+    classes = split.label[live].argmax(axis=1)
+    order = np.argsort(classes, kind="stable")
+    _, count = np.unique(classes, return_counts=True)
+    return Balanced(seed, live[order], np.concatenate([[0], np.cumsum(count)]))

@@ -1,0 +1,100 @@
+"""The end of a run: choose its result on val, judge that once on test, write the model and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+
+from emojax import checkpoint, config_json, files, metrics, parallel, plots, report, transitions, wiring, workdir
+from emojax.config import Config
+from emojax.errors import TrainingError
+from emojax.monitor import Monitor
+from emojax.wiring import Parts
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How the loop ended: training time in seconds, whether early, training images that became unreadable."""
+
+    seconds: float
+    stopped_early: bool
+    unreadable: tuple[str, ...]
+
+
+def write_result(
+    parts: Parts, ending: Ending, checkpointer: checkpoint.Checkpointer, monitor: Monitor, folder: Path
+) -> None:
+    """Chooses the result on val, judges it on val and, for the only time, on test; writes the report, then the finished
+    mark."""
+    config, dataset = parts.config, parts.dataset
+    chosen, compared = _choose(parts, checkpointer, monitor)
+    meta = dataclasses.replace(checkpointer.meta(chosen.step), image_size=chosen.image_size, judged="weights")
+    if parallel.is_main():
+        checkpoint.save_result(folder, chosen.step, chosen.weights, meta)
+    history = monitor.history()
+    gone = tuple((name, "became unreadable during training") for name in ending.unreadable)
+    info = report.RunInfo(
+        dataset=dataset.name,
+        step=chosen.step,
+        selected_by=config.eval.metric,
+        seed=config.seed,
+        views=config.eval.views,
+        seconds=ending.seconds,
+        notes=dataset.notes,
+        skipped=dataset.skipped + gone,
+        command=" ".join(sys.argv),
+        config_differences=tuple(config_json.differences(Config(), config)),
+        candidates=compared,
+        stages=report.stage_rows(parts.stages, parts.per_epoch, history),
+    )
+    monitor.say(f"{chosen.name}: after update {info.step:,} (epoch {info.step / parts.per_epoch:.3g})")
+    for line in report.stage_lines(info.stages):
+        monitor.say(line)
+    for name in ("val", "test"):
+        if name not in dataset.splits:
+            monitor.say(f"there is no {name} split")
+            continue
+        monitor.status(f"judging on {name}")
+        found = wiring.predictions(
+            parts, chosen.weights, dataset.splits[name], image_size=chosen.image_size, views=config.eval.views
+        )
+        judged = metrics.evaluate(found, dataset.class_names)
+        monitor.figure(f"report/{name}", info.step, plots.confusion(judged, title=f"Confusion matrix, {name}"))
+        monitor.say(
+            f"{name:<5} " + ", ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in judged.numbers().items())
+        )
+        if parallel.is_main():
+            report.write(folder / "report", split=name, report=judged, predictions=found, history=history, run=info)
+    if parallel.is_main():
+        files.write_json(
+            folder / workdir.FINISHED,
+            {"step": info.step, "seconds": ending.seconds, "stopped_early": ending.stopped_early},
+        )
+    monitor.say(f"report: {folder / 'report' / 'summary.md'}")
+
+
+def _choose(
+    parts: Parts, checkpointer: checkpoint.Checkpointer, monitor: Monitor
+) -> tuple[transitions.Candidate, tuple[report.Compared, ...]]:
+    """The eligible candidate that is best on val (the first of equals), and all of them side by side."""
+    config, rows = parts.config, []
+    chosen, best = None, -math.inf
+    for candidate in transitions.candidates(parts, checkpointer):
+        monitor.status(f"judging {candidate.name} on val")
+        split, size = parts.dataset.splits["val"], candidate.image_size
+        found = wiring.predictions(parts, candidate.weights, split, image_size=size, views=config.eval.views)
+        judged = metrics.evaluate(found, parts.dataset.class_names)
+        rows.append((candidate, judged))
+        if candidate.eligible and (chosen is None or metrics.rank(judged, config.eval.metric) > best):
+            chosen, best = candidate, metrics.rank(judged, config.eval.metric)
+    if chosen is None:
+        raise TrainingError("the run ended without a checkpoint")  # unreachable: the best checkpoint is always eligible
+    compared = tuple(
+        report.Compared(name=c.name, step=c.step, numbers=judged.numbers(), chosen=c is chosen) for c, judged in rows
+    )
+    if len(compared) > 1:
+        for line in report.compared_lines(compared, metric=config.eval.metric):
+            monitor.say(line)
+    return chosen, compared

@@ -1,0 +1,112 @@
+"""A network as plain functions on trees of arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from emojax import paths
+from emojax.errors import ConfigError
+from emojax.models.layers import Initial, draw
+from emojax.types import ModelOutput, Tree
+
+HEAD = r"^head/dense/"
+"""The parameters whose shape depends on the number of classes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A network as functions; parameters and statistics live outside.
+
+    Attributes:
+      name: as in the config.
+      depths: blocks per stage.
+      min_size: smallest side of the image that the network can take, pixels.
+      head: regex over parameter paths: the classifier itself.
+      module: the Flax module; nothing outside `models` touches it.
+      initial: (path, shapes of all parameters) -> how the parameter starts, see `layers.Initial`.
+      from_torch: (params, model_state) from a state dict of torchvision or timm as NumPy arrays.
+    """
+
+    name: str
+    depths: tuple[int, ...]
+    min_size: int
+    module: nn.Module = dataclasses.field(repr=False)
+    initial: Callable[..., Initial] = dataclasses.field(repr=False)
+    from_torch: Callable[[Mapping[str, np.ndarray]], tuple[Tree, Tree]] = dataclasses.field(repr=False)
+    head: str = HEAD
+
+    def init(self, key: Key[Array, ""], image_size: int) -> tuple[Tree, Tree]:
+        """(params, model_state) as nested dicts of float32 arrays; the same for every image size.
+
+        Raises `ConfigError` when `image_size` is below `min_size`.
+        """
+        self._check_size(image_size)
+        image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+        tree = jax.eval_shape(functools.partial(self.module.init, train=False), key, image)
+        shapes = {path: leaf.shape for path, leaf in paths.flatten(tree["params"]).items()}
+        values = jax.jit(lambda key: draw(key, shapes, functools.partial(self.initial, shapes=shapes)))(key)
+        stats = paths.map_with_path(
+            lambda path, leaf: jnp.full(leaf.shape, float(path.endswith("/var")), leaf.dtype),
+            tree.get("batch_stats", {}),
+        )
+        return paths.map_with_path(lambda path, _: values[path], tree["params"]), stats
+
+    def apply(
+        self,
+        params: Tree,
+        model_state: Tree,
+        image: Float[Array, "B H W 3"],
+        *,
+        train: bool,
+        key: Key[Array, ""] | None = None,
+    ) -> tuple[ModelOutput, Tree]:
+        """Logits float32 [B, K] and pooled features [B, D] of normalised images, and the model state after them.
+
+        `train` normalises with the batch, moves the statistics and drops (with `key`, which may be None when both
+        dropout rates are 0); otherwise the state is used and comes back as it is. Raises `ConfigError` for images below
+        `min_size`.
+        """
+        self._check_size(min(image.shape[1:3]))
+        variables = {"params": params, **({"batch_stats": model_state} if model_state else {})}
+        rngs = {} if key is None or not train else {"dropout": key}
+        if train and model_state:
+            moved: Any = self.module.apply(variables, image, True, rngs=rngs, mutable=["batch_stats"])
+            found, model_state = moved[0], moved[1]["batch_stats"]
+        else:
+            found = self.module.apply(variables, image, train, rngs=rngs)
+        logits, features, taps = found  # see `heads.Output`
+        return ModelOutput(logits=logits, features=features, aux=taps), model_state
+
+    def depth(self, path: str) -> int:
+        """Blocks from a parameter to the loss: 0 in the head, 1 in the last block; in the stem one more than there are.
+
+        What halves the map at the start of a stage counts with the stage's first block, a norm at its end with the
+        last.
+        """
+        if path.startswith("head/"):
+            return 0
+        if path.startswith("stem/"):
+            return sum(self.depths) + 1
+        found = re.match(r"stage(\d+)/(?:block(\d+)|(downsample)|norm)/", path)
+        if not found:
+            raise ConfigError(f"{path!r} is not a parameter of {self.name}")
+        stage = int(found[1])
+        block = int(found[2] or (1 if found[3] else self.depths[stage - 1]))
+        return sum(self.depths) - sum(self.depths[: stage - 1]) - block + 1
+
+    def _check_size(self, size: Any) -> None:
+        if isinstance(size, int) and size < self.min_size:
+            raise ConfigError(
+                f"config.image_size: {self.name} needs images of at least {self.min_size} px, found {size}; "
+                "choose another config.model.stem or larger images"
+            )

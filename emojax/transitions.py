@@ -1,0 +1,134 @@
+"""How a run's state changes other than by training steps, and the weights that are candidates for its result."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from emojax import averaging, checkpoint, parallel, stages as stages_lib, wiring
+from emojax.preprocess import normalise
+from emojax.stages import Stage
+from emojax.types import TrainState, Tree
+from emojax.wiring import Parts
+
+
+def entered(parts: Parts, stage: Stage, state: TrainState, checkpointer: checkpoint.Checkpointer) -> TrainState:
+    """The state as `stage` takes it over: from the best checkpoint, with a fresh optimizer state, or as it is."""
+    config, step = parts.config, int(state.step)
+    if step != stage.start or step == 0:
+        return state
+    if stage.start_from == "best":
+        weights = best_weights(parts, checkpointer)
+        average = dict(state.average)
+        if "ema" in average:
+            average["ema"] = _copied(parts, weights)
+        state = dataclasses.replace(state, **weights, average=average)
+    if step == stage.optimizer_start:
+        fresh = jax.jit(wiring.optimizer(parts, stage).init)(state.params)
+        state = dataclasses.replace(state, opt_state=parallel.replicate(parts.mesh, fresh))
+    swa = stages_lib.swa_steps(config, parts.per_epoch)
+    if config.average.swa_first and swa and step == swa[0] - swa[1]:
+        snapshot = jax.jit(averaging.snapshot)(state.average["swa"], state.params, state.model_state)
+        state = dataclasses.replace(state, average={**state.average, "swa": snapshot})
+    return state
+
+
+def passed(parts: Parts, stage: Stage, state: TrainState) -> TrainState:
+    """The state after a stage without training: only the step has moved."""
+    step = parallel.replicate(parts.mesh, jnp.asarray(stage.stop, jnp.int32))
+    return dataclasses.replace(state, step=step)
+
+
+def taught(parts: Parts, state: TrainState, checkpointer: checkpoint.Checkpointer) -> TrainState:
+    """The state with a new teacher: a copy of the running average, or of the best checkpoint so far."""
+    if parts.config.distill.teacher == "best":
+        return dataclasses.replace(state, teacher=best_weights(parts, checkpointer))
+    ema = {name: state.average["ema"][name] for name in ("params", "model_state")}
+    return dataclasses.replace(state, teacher=_copied(parts, ema))
+
+
+def _copied(parts: Parts, tree: Tree) -> Tree:
+    """Buffers of its own: the step gives its state's away, and none can be given away twice."""
+    return parallel.replicate(parts.mesh, jax.tree.map(jnp.copy, tree))
+
+
+def best_weights(parts: Parts, checkpointer: checkpoint.Checkpointer) -> dict[str, Tree]:
+    """{"params", "model_state"} that were judged best so far."""
+    state, meta = wiring.restored(parts, checkpointer, checkpointer.best())
+    return judged_weights(parts, state, meta.judged)
+
+
+def judged_weights(parts: Parts, state: TrainState, name: str) -> dict[str, Tree]:
+    """{"params", "model_state"} called weights, ema or swa. Those of SWA get batch statistics of their own; while there
+    is no snapshot yet, the weights themselves stand in."""
+    if name == "weights" or (name == "swa" and int(state.average["swa"]["count"]) == 0):
+        return {"params": state.params, "model_state": state.model_state}
+    params, model_state = (state.average[name][key] for key in ("params", "model_state"))
+    return {"params": params, "model_state": refreshed(parts, params, model_state) if name == "swa" else model_state}
+
+
+def refreshed(parts: Parts, params: Tree, model_state: Tree) -> Tree:
+    """BatchNorm statistics of averaged weights, estimated anew on training batches; {} stays {}."""
+    if not jax.tree.leaves(model_state):
+        return model_state
+    stage = next(stage for stage in reversed(parts.stages) if stage.train)
+    stop = min(stage.stop, stage.start + parts.config.average.refresh_batches)
+
+    @jax.jit
+    def apply_train(params: Tree, model_state: Tree, image: Any) -> Tree:
+        return parts.model.apply(params, model_state, normalise(image), train=True, key=parts.key)[1]
+
+    with wiring.train_batches(parts, dataclasses.replace(stage, stop=stop), start=stage.start) as batches:
+        images = (parallel.shard(parts.mesh, batch).image for batch in batches)
+        return averaging.refresh(apply_train, params, model_state, images)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """Weights that may become the result of the run.
+
+    Attributes:
+      name: what the report calls them.
+      step: update after which they were taken.
+      image_size: side of the images they were trained with last, pixels.
+      weights: {"params": ..., "model_state": ...}.
+      eligible: whether they may be chosen; others are shown for comparison.
+    """
+
+    name: str
+    step: int
+    image_size: int
+    weights: dict[str, Tree]
+    eligible: bool = True
+
+
+def candidates(parts: Parts, checkpointer: checkpoint.Checkpointer) -> Iterator[Candidate]:
+    """The best checkpoint, then, where the run kept any: the SWA mean, the soup of the best checkpoints, and for
+    comparison the last weights and the last running average. One at a time: each may fill the memory."""
+    config, ranked, last = parts.config.average, checkpointer.ranked(), checkpointer.latest()
+    state, meta = wiring.restored(parts, checkpointer, ranked[0])
+    yield Candidate("best checkpoint", ranked[0], meta.image_size, judged_weights(parts, state, meta.judged))
+    if config.soup:
+        members = [_member(parts, checkpointer, step) for step in ranked[: config.soup]]
+        mean = averaging.mean(members)
+        weights = {"params": mean["params"], "model_state": refreshed(parts, mean["params"], mean["model_state"])}
+        yield Candidate(f"soup of {len(members)} checkpoints", ranked[0], meta.image_size, weights)
+    if config.name == "none" or last is None:
+        return
+    state, meta = wiring.restored(parts, checkpointer, last)
+    if "swa" in state.average and int(state.average["swa"]["count"]):
+        name = f"SWA of {int(state.average['swa']['count'])} snapshots"
+        yield Candidate(name, last, meta.image_size, judged_weights(parts, state, "swa"))
+    for name, judged in (("last EMA", "ema"), ("last weights", "weights")):
+        if judged == "weights" or judged in state.average:
+            weights = judged_weights(parts, state, judged)
+            yield Candidate(name, last, meta.image_size, weights, eligible=False)
+
+
+def _member(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> dict[str, Tree]:
+    state, meta = wiring.restored(parts, checkpointer, step)
+    return jax.device_get(judged_weights(parts, state, meta.judged))

@@ -1,0 +1,33 @@
+"""Writes what the recipes resolve to: tests/golden/config_*.json and tests/golden/learning_rates.json.
+
+    python scripts/update_golden.py
+
+For changes of a recipe or schedule that are meant; the difference belongs in the same commit.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from emojax import config_json, recipes  # noqa: E402
+from emojax.validate import validate  # noqa: E402
+
+
+def main() -> None:
+    from test_recipes import RECIPES, curve
+
+    golden = ROOT / "tests" / "golden"
+    for old in golden.glob("config_*.json"):
+        old.unlink()
+    for name in RECIPES:
+        text = config_json.to_json(validate(recipes.load(name))) + "\n"
+        (golden / f"config_{Path(name).stem}.json").write_text(text)
+    lines = [f"{json.dumps(name)}: {json.dumps(curve(recipes.load(name)))}" for name in RECIPES]
+    (golden / "learning_rates.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+if __name__ == "__main__":
+    main()
