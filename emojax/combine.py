@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -83,19 +83,6 @@ def out_of_fold(folds: Sequence[Predictions]) -> Predictions:
         id=ids,
         slices={name: np.concatenate([fold.slices[name] for fold in folds]) for name in columns},
     )
-
-
-def mean_std(numbers: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """{name: (mean, standard deviation)} over runs, the deviation with n - 1 in the denominator.
-
-    Raises `DataError` for fewer than two runs, which have no deviation, or runs with other names.
-    """
-    if len(numbers) < 2:
-        raise DataError(f"a mean ± deviation needs at least two runs, found {len(numbers)}")
-    if odd := [sorted(set(row) ^ set(numbers[0])) for row in numbers if set(row) != set(numbers[0])]:
-        raise DataError(f"the runs do not have the same numbers: {', '.join(odd[0])} is missing in some")
-    values = {name: np.array([row[name] for row in numbers], np.float64) for name in numbers[0]}
-    return {name: (float(x.mean()), float(x.std(ddof=1))) for name, x in values.items()}
 
 
 def log_probs(probs: np.ndarray) -> np.ndarray:

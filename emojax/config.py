@@ -262,7 +262,7 @@ class OptimConfig:
     """Peak learning rate for the configured global batch; nothing rescales it."""
     weight_decay: float = 0.05
     """Decoupled decay, times the learning rate. adam, sgd: added to the gradient (L2)."""
-    no_decay: str = r"(bias|scale|gamma)$"
+    no_decay: str = r"(bias|scale|gamma|cls|position)$"
     """Regex over parameter paths that take no weight decay."""
     beta1: float = 0.9
     """Decay of the first moment."""

@@ -47,7 +47,7 @@ def loss(student: ModelOutput, teacher: ModelOutput, *, temperature: float, atte
 
 
 def attention_transfer(
-    student: tuple[Float[Array, "B H W C"], ...], teacher: tuple[Float[Array, "B H W C"], ...]
+    student: tuple[Float[Array, "B _ _ _"], ...], teacher: tuple[Float[Array, "B _ _ _"], ...]
 ) -> Float[Array, " B"]:
     """Mean squared difference of the attention maps, summed over the taps (Zagoruyko & Komodakis 2016,
     arXiv:1612.03928). The maps of one tap have one size; their numbers of channels may differ."""

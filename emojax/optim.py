@@ -70,7 +70,7 @@ def make(
         slow = lookahead(chain, every=config.lookahead, alpha=config.lookahead_alpha)
         chain = optax.chain(slow, freeze)  # nor may slow weights from before they were frozen
     if config.accumulate > 1:
-        steps = optax.MultiSteps(chain, config.accumulate)
+        steps: Any = optax.MultiSteps(chain, config.accumulate)
         return optax.GradientTransformationExtraArgs(steps.init, steps.update)  # its own conversion loses `scale`
     return optax.with_extra_args_support(chain)
 
@@ -137,7 +137,7 @@ RULES: dict[str, Rule] = {
 def _kinds(params: Tree, head: str) -> Tree:
     """Which parameters Muon may take: kernels of hidden dense and convolutional layers, and no depthwise ones, since a
     filter per channel is no map between channels."""
-    outer = paths.mask(params, rf"({head or '$^'})|^stem/|embed", knob="optim.name")
+    outer = paths.mask(params, rf"({head or '$^'})|^stem/", knob="optim.name")  # as Muon's author advises
 
     def kind(path: str, leaf: Any, outside: bool) -> str:
         matrix = path.endswith("kernel") and (leaf.ndim == 2 or (leaf.ndim == 4 and leaf.shape[2] > 1))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
@@ -38,12 +39,16 @@ def inference_function(model: models.Model, *, views: Sequence[views_lib.View], 
     """
 
     def infer(params: Tree, model_state: Tree, image: UInt8[Array, "B H W 3"]) -> Float[Array, "B K"]:
-        found = []
-        for view in views:
-            output, _ = model.apply(params, model_state, normalise(view(image)), train=False)
-            found.append(output.logits if average == "logits" else jax.nn.softmax(output.logits, axis=-1))
-        mean = sum(found[1:], start=found[0]) / len(found)
-        return jax.nn.softmax(mean, axis=-1) if average == "logits" else mean
+        def see(image: UInt8[Array, "B H W 3"]) -> Float[Array, "B K"]:
+            output, _ = model.apply(params, model_state, normalise(image), train=False)
+            return output.logits if average == "logits" else jax.nn.softmax(output.logits, axis=-1)
+
+        if len(views) > 2:  # the network once in the program, not sixteen times
+            found = jax.lax.map(see, jnp.stack([view(image) for view in views])).mean(axis=0)
+        else:
+            each = [see(view(image)) for view in views]
+            found = sum(each[1:], start=each[0]) / len(each)
+        return jax.nn.softmax(found, axis=-1) if average == "logits" else found
 
     return infer
 

@@ -32,7 +32,7 @@ def make(
     loss: Callable[[Array, Array], Array],
     distill: Callable[[ModelOutput, ModelOutput, Array], Array] | None,
     perturb: Callable[[Tree, Tree], Tree] | None,
-    tx: optax.GradientTransformation,
+    tx: optax.GradientTransformationExtraArgs,
     average: Callable[[Tree, Tree, Tree, Array], Tree],
     rate: Callable[[Array], Array],
     metrics: Any,
@@ -54,7 +54,7 @@ def make(
       metrics: a clu metrics collection class.
       frozen: regex over paths; statistics at these paths are kept as they are (the chain keeps the parameters).
       accumulate: micro-batches per step; > 1 expects batch arrays [A, B / A, ...].
-      scaled: whether `TrainState.scale` multiplies the updates.
+      scaled: whether `TrainState.scale` is handed to `tx` as a factor on the learning rate.
     """
 
     def micro_step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Any]:
@@ -80,9 +80,8 @@ def make(
             grads, _ = gradient(perturb(state.params, grads))
         if frozen:
             model_state = _keep(model_state, state.model_state, frozen)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        if scaled:
-            updates = jax.tree.map(lambda u: u * state.scale, updates)
+        more = {"scale": state.scale} if scaled else {}
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, **more)
         measured = metrics.single_from_model_output(
             loss=each,
             logits=logits,

@@ -274,9 +274,5 @@ def _check_run(config: Config) -> None:
         _check(
             "average.swa_start", config.average.swa_start, ok, "the start of a stage after the first, with swa_first"
         )
-    plateau = "plateau" in [config.schedule.name, *(stage.schedule.name for stage in config.stages)]
-    _check(
-        "optim.lookahead", config.optim.lookahead, not (plateau and config.optim.lookahead), "0 with a plateau schedule"
-    )
     transfer = config.distill.attention == 0 or any(stage.distill for stage in config.stages)
     _check("distill.attention", config.distill.attention, transfer, "0 while no stage has distill = 1")

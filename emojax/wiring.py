@@ -34,6 +34,9 @@ from emojax.stages import Stage
 from emojax.types import Dataset, Predictions, Split, TrainState, Tree
 from emojax.views import VIEWS
 
+HEAD = "^head/"
+"""Parameters with a learning rate of their own, `optim.head_multiplier`."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parts:
@@ -110,7 +113,7 @@ def check(config: Config) -> None:
         size = stage.image_size or config.image_size
         params, _ = jax.eval_shape(lambda size=size: model.init(jax.random.key(0), size))
         rate, depth = (lambda _: jnp.zeros(())), model.depth
-        optim.make(config.optim, params, rate=rate, frozen=stage.frozen, depth=depth, head=model.head)
+        optim.make(config.optim, params, rate=rate, frozen=stage.frozen, depth=depth, head=HEAD)
 
 
 def initial_state(parts: Parts) -> TrainState:
@@ -142,7 +145,7 @@ def optimizer(parts: Parts, stage: Stage) -> Any:
         rate=rate,
         frozen=stage.frozen,
         depth=parts.model.depth,
-        head=parts.model.head,
+        head=HEAD,
     )
 
 

@@ -13,7 +13,21 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 # Array shapes and types are checked against their annotations in the modules that do arithmetic.
 install_import_hook(
-    [f"emojax.{name}" for name in ("averaging", "losses", "metrics", "preprocess", "schedules", "step", "data.mixing")],
+    [
+        f"emojax.{name}"
+        for name in (
+            "averaging",
+            "class_weights",
+            "distill",
+            "lookahead",
+            "losses",
+            "metrics",
+            "preprocess",
+            "schedules",
+            "step",
+            "data.mixing",
+        )
+    ],
     "beartype.beartype",
 )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emojax import metrics
-from emojax.combine import combine, mean_std, out_of_fold
+from emojax.combine import combine, out_of_fold
 from emojax.errors import ConfigError, DataError
 from emojax.types import Predictions
 
@@ -111,12 +111,3 @@ def test_folds_must_be_disjoint():
         out_of_fold([ONE, make([[0.2, 0.3, 0.5]], true=[0], weight=[1], ids=["d"])])
     with pytest.raises(DataError, match="no folds"):
         out_of_fold([])
-
-
-def test_mean_std_by_hand():
-    found = mean_std([{"accuracy": 0.5, "loss": 1}, {"accuracy": 0.7, "loss": 1}, {"accuracy": 0.9, "loss": 1}])
-    assert found["accuracy"] == pytest.approx((0.7, 0.2)) and found["loss"] == (1, 0)
-    with pytest.raises(DataError, match="at least two runs, found 1"):
-        mean_std([{"accuracy": 0.5}])
-    with pytest.raises(DataError, match="loss is missing"):
-        mean_std([{"accuracy": 0.5}, {"accuracy": 0.5, "loss": 1}])

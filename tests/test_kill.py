@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from emojax import checkpoint, config as config_lib, jsonl
+from emojax import checkpoint, config_json, jsonl
 from emojax.config import CheckpointConfig
 
 RECIPE = """

@@ -16,9 +16,7 @@ from emojax.config import ModelConfig
 from emojax.errors import ConfigError
 from emojax.models import efficientnet, vit
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_golden_logits.py"
-golden = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
-
+golden = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "make_golden_logits.py")))
 TINY = {
     "full": ModelConfig(name="efficientnet_b0", depths=(1, 2), widths=(8, 16)),
     "lite": ModelConfig(name="efficientnet_lite0", depths=(1, 2), widths=(8, 16)),
@@ -59,6 +57,14 @@ def apply(model, params, stats, image, *, train=False, key=None):
     return compiled(model, train)(params, stats, image, key)
 
 
+def grads(model, params, stats, image, key):
+    def loss(params):
+        output, new = model.apply(params, stats, image, train=True, key=key)
+        return jnp.square(output.logits).mean(), (output.logits, new)
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_count(name):
     params, _ = shapes(ModelConfig(name=name))
@@ -67,7 +73,7 @@ def test_parameter_count(name):
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "vit_small_patch16"])
 def test_parameters_do_not_depend_on_the_image_size(name):
-    assert shapes(ModelConfig(name=name), size=48) == shapes(ModelConfig(name=name), size=224)
+    assert shapes(ModelConfig(name=name), size=48) == shapes(ModelConfig(name=name))
 
 
 def test_efficientnet_starts_as_published():
@@ -119,16 +125,15 @@ def test_map_and_features(family, size, grid):
 
 
 def test_vit_needs_one_patch():
-    model = models.build(TINY["vit"], 5)
     with pytest.raises(ConfigError, match=r"config\.image_size: vit_small_patch16 needs images of at least 16 px"):
-        model.init(jax.random.key(0), 15)
+        models.build(TINY["vit"], 5).init(jax.random.key(0), 15)
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", ["lite", "vit"])
 def test_images_do_not_see_each_other(family):
     model, params, stats, image = make(family)
-    every, one = apply(model, params, stats, image)[0], apply(model, params, stats, image[1:2])[0]
-    np.testing.assert_allclose(one.logits, every.logits[1:2], rtol=1e-4, atol=1e-4)
+    every, one = (apply(model, params, stats, x)[0].logits for x in (image, image[1:2]))
+    np.testing.assert_allclose(one, every[1:2], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["full", "vit"])
@@ -184,7 +189,7 @@ def test_activations_of_a_block(kind, largest):
     params = paths.map_with_path(lambda path, a: jnp.full_like(a, values.get(path, 0.0)), variables["params"])
     y = block.apply({**variables, "params": params}, x, False)
     gate = 1.0 if kind == "lite" else 0.5  # sigmoid of 0
-    np.testing.assert_allclose(y[0, 0, 0], largest * gate, rtol=1e-4)
+    np.testing.assert_allclose(np.asarray(y).item(), largest * gate, rtol=1e-4)
 
 
 def test_positions_are_resized_and_the_class_token_is_not():
@@ -228,25 +233,26 @@ def ours(name, state, image, classes=7):
 
 
 def theirs(net, image):
-    """(state, logits) of weights drawn by the fixed rule, batch statistics moved most of the way to the images'.
+    """(state, logits) of weights drawn by the fixed rule.
 
-    With the rule's own statistics so deep a network forgets its image or overflows.
+    Batch norms are three times as strong, and their statistics moved most of the way to those of the images: with the
+    rule's own values so deep a network forgets its image.
     """
     torch = pytest.importorskip("torch")
     state = golden.weights({k: v.shape for k, v in net.state_dict().items() if v.ndim})
     net.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=False)
-    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     x = torch.from_numpy(image).permute(0, 3, 1, 2)
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    torch.manual_seed(0)
     with torch.no_grad():
         for norm in norms:
             norm.momentum = 0.5
-        if norms:
-            torch.manual_seed(0)
-            for _ in range(4):
-                net.train()(x)
-        logits = net.eval()(x).numpy()
+            norm.weight *= 3
+        for _ in range(4 if norms else 0):
+            net.train()(x)
         for norm in norms:
             norm.momentum = 0.1
+        logits = net.eval()(x).numpy()
     return {k: v.numpy().copy() for k, v in net.state_dict().items() if v.ndim}, logits
 
 
@@ -254,8 +260,7 @@ def agree(name, net, size):
     image = golden.images(size)
     state, expected = theirs(net, image)
     got = ours(name, state, image)
-    print(name, size, np.abs(got - expected).max(), np.abs(expected).max(), np.abs(np.diff(expected, axis=0)).max())
-    assert np.abs(expected).max() > 0.2 and np.abs(expected[0] - expected[1]).max() > 0.1, "too even to tell"
+    assert np.abs(expected).max() > 0.5 and np.abs(expected[0] - expected[1]).max() > 0.2, "too even to tell"
     assert np.abs(got - expected).max() < 1e-4
 
 
@@ -267,15 +272,10 @@ def test_efficientnet_agrees_with_torchvision(name, size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_b0"])
-def test_efficientnet_agrees_with_timm(name):
-    agree(name, pytest.importorskip("timm").create_model(name, num_classes=7), 65)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["vit_small_patch16", "vit_base_patch16"])
-def test_vit_agrees_with_timm(name):
-    agree(name, pytest.importorskip("timm").create_model(f"{name}_224", num_classes=7), 224)
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_b0", "vit_small_patch16", "vit_base_patch16"])
+def test_networks_agree_with_timm(name):
+    suffix, size = ("_224", 224) if name.startswith("vit") else ("", 65)
+    agree(name, pytest.importorskip("timm").create_model(name + suffix, num_classes=7), size)
 
 
 @pytest.mark.slow

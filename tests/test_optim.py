@@ -133,10 +133,9 @@ def muon(**knobs):
     return optim.make(config, NET, rate=lambda _: 0.1, frozen="", depth=lambda _: 0, head="^head/dense/")
 
 
-def noise(seed=0):
-    leaves, structure = jax.tree.flatten(NET)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return jax.tree.unflatten(structure, [jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
+def noise():
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32), NET)
 
 
 def test_muon_takes_hidden_matrices_and_adamw_the_rest():

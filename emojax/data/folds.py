@@ -95,8 +95,8 @@ def _units(content: Sequence[str], groups: Sequence[str] | None) -> np.ndarray:
     return np.unique([root(i) for i in range(len(content))], return_inverse=True)[1].astype(np.int64)
 
 
-# Below, U units have `mass` [U, K] records of each class, and a fold that holds h [K] records costs sum(weight h²), where
-# weight [K] makes a class' share count, not its size. Costs are rounded, so that equal ones are equal on every machine.
+# Below, U units have `mass` [U, K] records of each class, and a fold that holds h [K] records costs sum(weight h²); the
+# weight [K] makes shares of the classes count, not records. Costs are rounded: equal ones are equal on every machine.
 
 
 def _deal(mass: np.ndarray, weight: np.ndarray, order: Sequence[int], *, k: int) -> np.ndarray:

@@ -213,7 +213,10 @@ def _one_fold(
     note = f"fold {config.fold + 1} of {config.folds} is val, stratified by class, split_seed {config.split_seed}"
     uneven = folds.notes(whole.label, number, class_names=dataset.class_names)
     kept = {name: [content[i] for i in where] for name, where in parts.items()}
-    return dataclasses.replace(dataset, splits={**cut, **rest}, notes=(*dataset.notes, note, *uneven)), {**digests, **kept}
+    return dataclasses.replace(dataset, splits={**cut, **rest}, notes=(*dataset.notes, note, *uneven)), {
+        **digests,
+        **kept,
+    }
 
 
 def _joined(first: Split, second: Split) -> Split:
