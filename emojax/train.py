@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from pathlib import Path
@@ -59,7 +60,12 @@ def run(config: Config, workdir: str | Path) -> None:
         parallel.use_compile_cache()
         mesh = stack.enter_context(parallel.mesh())
         wiring.check(config)
-        dataset = data.open_dataset(config.data, cache=folder / "data_check.json", progress=monitor.progress)
+        dataset = data.open_dataset(
+            config.data,
+            cache=folder / "data_check.json",
+            progress=monitor.progress,
+            listed=functools.partial(wiring.check_length, config),
+        )
         parts = wiring.build(config, dataset, mesh)
         checkpointer = stack.enter_context(contextlib.closing(checkpoint.Checkpointer(folder, config.checkpoint)))
         state, loop = _start(parts, checkpointer)

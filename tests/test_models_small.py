@@ -1,8 +1,9 @@
 """The small networks: sizes, maps, starts, heads, and logits against torchvision and timm."""
 
 import functools
-import importlib.util
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +15,8 @@ from emojax.config import ModelConfig
 from emojax.errors import CheckpointError, ConfigError
 from emojax.models import layers, mobilenetv3, squeezenet
 
-ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = importlib.util.spec_from_file_location("make_golden_logits", ROOT / "scripts" / "make_golden_logits.py")
-golden = importlib.util.module_from_spec(SCRIPT)
-SCRIPT.loader.exec_module(golden)
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_golden_logits.py"
+golden = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
 
 INSPIRED = {  # classes -> parameters, from the seed's own code
     "mobilenet_inspired": {4: 3_211_076, 7: 3_214_151, 8: 3_215_176, 15: 3_222_351, 21: 3_228_501},
@@ -192,7 +191,7 @@ def test_recomputation_and_bfloat16_leave_the_numbers_alone(name, sizes):
     for path, leaf in gradient.items():
         np.testing.assert_allclose(regradient[path], leaf, rtol=1e-2, atol=1e-4 * largest, err_msg=path)
     rough, output, gradient, _, _ = train(name, compute="bfloat16", **sizes)
-    assert output.logits.dtype == jnp.float32 and 0 < abs(rough - value) < 0.05
+    assert output.logits.dtype == jnp.float32 and 0 < abs(rough - value) < 0.05 * value
     assert all(leaf.dtype == jnp.float32 for leaf in gradient.values())
 
 

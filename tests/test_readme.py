@@ -41,7 +41,7 @@ def test_flags_exist():
     for path in [ROOT / "README.md", *(ROOT / "configs").glob("*.py")]:
         for flag in re.findall(r"--config\.([\w.\[\]]+)=", path.read_text()):
             assert flag in known, f"{path.name}: --config.{flag}"
-    for verb in re.findall(r"^ +emojax (\w+)", README, re.MULTILINE):
+    for verb in re.findall(r"^ +emojax ([\w-]+)", README, re.MULTILINE):
         assert verb in cli.VERBS
 
 

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from emojax.config import Config, OptimConfig, ScheduleConfig, StageConfig
+from emojax.config import AverageConfig, Config, OptimConfig, ScheduleConfig, StageConfig
 from emojax.errors import ConfigError
-from emojax.stages import due, every, plan, steps_per_epoch
+from emojax.stages import due, every, plan, steps_per_epoch, swa_steps
 
 
 def test_one_stage():
@@ -14,8 +14,8 @@ def test_one_stage():
         batch_size=32, schedule=ScheduleConfig(warmup_epochs=2, final=0.1), stages=(StageConfig(epochs=10),)
     )
     (stage,) = plan(config, 100)  # 3.125 steps an epoch
-    assert (stage.start, stage.stop, stage.span, stage.warmup) == (0, 31, (0, 31), 6)
-    assert (stage.image_size, stage.schedule, stage.final) == (224, "cosine", 0.1)
+    assert (stage.start, stage.stop, stage.spec.start, stage.spec.stop, stage.spec.warmup) == (0, 31, 0, 31, 6)
+    assert (stage.image_size, stage.spec.name, stage.spec.final) == (224, "cosine", 0.1)
 
 
 def test_stages_share_the_runs_schedule_unless_they_have_their_own():
@@ -23,10 +23,10 @@ def test_stages_share_the_runs_schedule_unless_they_have_their_own():
     stages = (StageConfig(epochs=2, image_size=64), StageConfig(epochs=3), StageConfig(epochs=1, schedule=own))
     planned = plan(Config(batch_size=10, stages=stages), 100)
     assert [(s.start, s.stop) for s in planned] == [(0, 20), (20, 50), (50, 60)]
-    assert [s.span for s in planned] == [(0, 50), (0, 50), (50, 60)]
-    assert [s.schedule for s in planned] == ["cosine", "cosine", "constant"]
+    assert [(s.spec.start, s.spec.stop) for s in planned] == [(0, 50), (0, 50), (50, 60)]
+    assert [s.spec.name for s in planned] == ["cosine", "cosine", "constant"]
     assert [s.image_size for s in planned] == [64, 224, 224]
-    assert [s.warmup for s in planned] == [0, 0, 5]
+    assert [s.spec.warmup for s in planned] == [0, 0, 5]
 
 
 def test_accumulation_counts_updates():
@@ -49,3 +49,45 @@ def test_due_and_every():
     assert [step for step in range(10) if due(step, 3)] == [3, 6, 9]
     assert not due(5, 0)
     assert every(0, 10) == 0 and every(0.01, 10) == 1 and every(2, 3.3) == 7
+
+
+def test_a_schedule_may_be_longer_or_shorter_than_its_stage():
+    own = ScheduleConfig(name="cosine", epochs=30)
+    planned = plan(Config(batch_size=10, stages=(StageConfig(epochs=14, schedule=own), StageConfig(epochs=1))), 100)
+    assert (planned[0].spec.start, planned[0].spec.stop, planned[0].stop) == (0, 300, 140)
+
+
+def test_the_optimizer_starts_afresh_where_asked_and_where_other_parameters_learn():
+    stages = (
+        StageConfig(epochs=1, frozen="^stem"),
+        StageConfig(epochs=1, frozen="^stem"),
+        StageConfig(epochs=1),
+        StageConfig(epochs=1, fresh=1),
+        StageConfig(epochs=1, start_from="best"),
+        StageConfig(epochs=1),
+    )
+    planned = plan(Config(batch_size=10, stages=stages), 100)
+    assert [s.optimizer_start for s in planned] == [0, 0, 20, 30, 40, 40]
+
+
+def test_a_stage_without_training_has_no_rate_and_is_no_part_of_the_schedule():
+    stages = (StageConfig(epochs=2), StageConfig(epochs=3, train=0), StageConfig(epochs=1))
+    planned = plan(Config(batch_size=10, stages=stages), 100)
+    assert [(s.start, s.stop, s.peak > 0) for s in planned] == [(0, 20, True), (20, 50, False), (50, 60, True)]
+    assert (planned[0].spec.start, planned[0].spec.stop) == (0, 60)
+
+
+def test_teachers_are_copied_where_distillation_starts_and_at_restarts():
+    schedule = ScheduleConfig(name="cycles", cycles=3)
+    stages = (StageConfig(epochs=2), StageConfig(epochs=3, distill=1), StageConfig(epochs=4, distill=1))
+    planned = plan(Config(batch_size=10, schedule=schedule, stages=stages), 100)  # cycles of 30 updates
+    assert [s.teach for s in planned] == [(), (20, 30), (60,)]
+
+
+def test_swa_counts_from_its_start():
+    average = AverageConfig(name="swa", swa_start=2, swa_every=0.5)
+    assert swa_steps(Config(batch_size=10, average=average), 10.0) == (25, 5)
+    assert swa_steps(Config(), 10.0) is None
+    late = AverageConfig(name="swa", swa_start=30, swa_every=1)
+    with pytest.raises(ConfigError, match=r"config.average.swa_start: SWA would never take a snapshot"):
+        plan(Config(average=late), 640)

@@ -15,8 +15,9 @@ import tiny
 from PIL import Image
 
 import emojax
-from emojax import checkpoint, cli, config_json, data, jsonl, paths, train, wiring, workdir
+from emojax import checkpoint, cli, config as config_lib, config_json, data, jsonl, paths, train, wiring, workdir
 from emojax.config import CheckpointConfig, EvalConfig, OptimConfig, StageConfig
+from emojax.data import checks
 from emojax.errors import CheckpointError, ConfigError, DataError, TrainingError, WorkdirError
 from emojax.types import Batch
 
@@ -206,6 +207,29 @@ def test_bad_knobs_are_found_before_training(tmp_path, folder, change, error, me
     with pytest.raises(error, match=message):
         train.run(tiny.config(folder, **change), tmp_path / "run")
     assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages": (StageConfig(epochs=1), StageConfig(epochs=0.01))}, r"stages\[1\].epochs: .* no whole update"),
+        ({"average": tiny.AverageConfig(name="swa", swa_start=5.9)}, "SWA would never take a snapshot"),
+        ({"stages": (StageConfig(epochs=1), StageConfig(epochs=1, distill=1))}, "no running average that could teach"),
+        ({"stages": (StageConfig(epochs=1, frozen="nothing"),)}, "'nothing' matches no parameter"),
+        ({"data": config_lib.DataConfig(classes=("red",))}, "expected two or more classes"),
+        ({"loss": config_lib.LossConfig(name="hinge")}, "expected one of 'ce', 'focal', 'ce_focal'"),
+    ],
+)
+def test_bad_plans_are_found_before_an_image_is_read(tmp_path, folder, monkeypatch, change, message):
+    def read(*_):
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr(checks, "scan", read)
+    values = {"average": tiny.AverageConfig(), **change}
+    if "data" in values:
+        values["data"].path = str(folder)
+    with pytest.raises(ConfigError, match=message):
+        train.run(tiny.config(folder, **values), tmp_path / "run")
 
 
 @pytest.mark.parametrize("case", ["empty", "one class", "missing"])

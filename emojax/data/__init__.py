@@ -17,12 +17,16 @@ __all__ = ["open_dataset", "open_for_evaluation"]
 
 
 def open_dataset(
-    config: DataConfig, *, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
+    config: DataConfig,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    listed: Callable[[int], None] | None = None,
 ) -> Dataset:
     """Reads, checks and splits the data that `config` describes; see `emojax.data.sources.open_dataset`."""
     from emojax.data import sources  # imported here so that `import emojax.data` costs nothing
 
-    return sources.open_dataset(config, cache=cache, progress=progress)
+    return sources.open_dataset(config, cache=cache, progress=progress, listed=listed)
 
 
 def open_for_evaluation(config: DataConfig) -> Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,20 @@ _EXPECTED = (
 )
 
 
-def open_dataset(config: DataConfig, *, cache: Path | None = None, progress: Progress | None = None) -> Dataset:
+def open_dataset(
+    config: DataConfig,
+    *,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    listed: Callable[[int], None] | None = None,
+) -> Dataset:
     """Reads the data that `config` describes; every image was decoded once when this returns.
 
     Args:
       cache: JSON file that keeps the results of the check, so that a resumed run does not repeat it; made when missing.
       progress: called with (images done, images in all) now and then.
+      listed: called once before the first image is read with about how many training records there will be: what it
+        raises costs no waiting.
 
     Unreadable images are left out and listed in `Dataset.skipped`. A set without `val` gets one cut from `train`; one
     without both `val` and `test` gets both. Splits of small images of one size are kept decoded in memory.
@@ -41,6 +49,8 @@ def open_dataset(config: DataConfig, *, cache: Path | None = None, progress: Pro
                 f"{config.path}: no images found" + (f" for {split.name}" if len(dataset.splits) > 1 else "")
             )
     _check_labels(dataset, config)
+    if listed:
+        listed(_training_records(dataset, config))
     dataset, digests = _without_unreadable(dataset, config, cache, progress or (lambda done, total: None))
     if config.folds:
         dataset, digests = _one_fold(dataset, digests, config)
@@ -49,6 +59,16 @@ def open_dataset(config: DataConfig, *, cache: Path | None = None, progress: Pro
     notes = (*dataset.notes, *checks.leaks(digests))
     compact = {name: _compact(split) for name, split in dataset.splits.items()}
     return dataclasses.replace(dataset, splits=compact, notes=notes, digest=_digest(dataset, digests))
+
+
+def _training_records(dataset: Dataset, config: DataConfig) -> int:
+    """About how many records `train` will have after the cuts."""
+    n = len(dataset.splits["train"])
+    if config.folds:
+        return round((n + len(dataset.splits.get("val", ()))) * (1 - 1 / config.folds))
+    if "val" in dataset.splits:
+        return n
+    return round(n * (1 - config.val_fraction - (0 if "test" in dataset.splits else config.test_fraction)))
 
 
 def _digest(dataset: Dataset, digests: dict[str, list[str]]) -> str:

@@ -10,7 +10,7 @@ import difflib
 
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError
-from emojax.models.families import FAMILIES
+from emojax.models.families import FAMILIES, check
 from emojax.models.model import HEAD, Model
 
 __all__ = ["FAMILIES", "HEAD", "Model", "build", "names"]
@@ -30,6 +30,7 @@ def build(config: ModelConfig, num_classes: int) -> Model:
         raise ConfigError(
             f"config.model.name: expected one of {', '.join(names())}{_hint(config.name)}, found {config.name!r}"
         )
+    check(config)
     if num_classes < 1:
         raise ConfigError(f"a classifier needs at least one class, found {num_classes}")
     config = dataclasses.replace(config)  # later changes of the caller's config must not reach the network

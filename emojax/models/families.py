@@ -56,7 +56,8 @@ def _squeezenet(config: ModelConfig, classes: int) -> Model:
     depths = squeezenet.depths(config.name)
     from_torch = functools.partial(squeezenet.from_torch, name=config.name)
     module = squeezenet.SqueezeNet(config, head)
-    return _model(config, module, depths, squeezenet.initial, from_torch, min_size=squeezenet.min_size(config))
+    start = inspired.initial if config.name == "squeezenet_inspired" else squeezenet.initial
+    return _model(config, module, depths, start, from_torch, min_size=squeezenet.min_size(config))
 
 
 def _mobilenetv3(config: ModelConfig, classes: int) -> Model:
@@ -96,6 +97,15 @@ FAMILIES: tuple[tuple[Mapping[str, Any], Family], ...] = (
     (efficientnet.VARIANTS, _efficientnet),
     (vit.VARIANTS, _vit),
 )
+
+
+def check(config: ModelConfig) -> None:
+    """Raises `ConfigError` for a knob that no network can have so."""
+    for knob in ("dropout", "drop_path"):
+        _require(knob, config, 0 <= getattr(config, knob) <= 1, "a rate in [0, 1]")
+    _require("layer_scale", config, config.layer_scale >= 0, "0 or more")
+    _choice("compute", config, ("float32", "bfloat16"))
+    _choice("remat", config, (0, 1))
 
 
 def _model(
