@@ -105,13 +105,25 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
                 optimizer_start=planned[-1].optimizer_start if _goes_on(config, i) else start,
             )
         )
+    _check_swa(config, bounds, per_epoch)
+    return tuple(planned)
+
+
+def check_length(config: Config, most: int) -> None:
+    """Raises `ConfigError` for a stage without an update, and for SWA without a snapshot, where already the largest
+    possible size of the training split, `most`, makes them certain."""
+    per_epoch = steps_per_epoch(config, most)
+    _check_swa(config, _bounds(config, most, per_epoch), per_epoch)
+
+
+def _check_swa(config: Config, bounds: list[tuple[int, int]], per_epoch: float) -> None:
     swa = swa_steps(config, per_epoch)
-    if swa and swa[0] > (last := max(stage.stop for stage in planned if stage.train)):
+    last = max(stop for stage, (_, stop) in zip(config.stages, bounds, strict=True) if stage.train)
+    if swa and swa[0] > last:
         raise ConfigError(
             f"config.average.swa_start: SWA would never take a snapshot: the first one is due after update {swa[0]} of "
             f"{last}; start earlier, or lower config.average.swa_every"
         )
-    return tuple(planned)
 
 
 def _bounds(config: Config, train_size: int, per_epoch: float) -> list[tuple[int, int]]:

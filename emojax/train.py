@@ -31,7 +31,7 @@ from emojax.config import Config
 from emojax.errors import TrainingError
 from emojax.monitor import Monitor
 from emojax.plateau import Plateau
-from emojax.stages import Stage, due, every
+from emojax.stages import Stage, check_length, due, every
 from emojax.types import TrainState
 from emojax.validate import validate
 from emojax.wiring import Parts
@@ -64,7 +64,7 @@ def run(config: Config, workdir: str | Path) -> None:
             config.data,
             cache=folder / "data_check.json",
             progress=monitor.progress,
-            listed=functools.partial(wiring.check_length, config),
+            listed=functools.partial(check_length, config),
         )
         parts = wiring.build(config, dataset, mesh)
         checkpointer = stack.enter_context(contextlib.closing(checkpoint.Checkpointer(folder, config.checkpoint)))

@@ -116,11 +116,6 @@ def check(config: Config) -> None:
         optim.make(config.optim, params, rate=rate, frozen=stage.frozen, depth=depth, head=HEAD)
 
 
-def check_length(config: Config, train_size: int) -> None:
-    """Raises `ConfigError` for stages, warm-ups and snapshots that come to nothing with so many training records."""
-    stages_lib.plan(config, train_size)
-
-
 def initial_state(parts: Parts) -> TrainState:
     """The state before the first update, on every device."""
     return parallel.replicate(parts.mesh, jax.jit(lambda key: _initial(parts, key))(parts.key))

@@ -18,12 +18,19 @@ from emojax.types import TrainState
 META = Meta(config=Config(), class_names=("a", "b|ü"), image_size=64, fingerprint="f", loop={"best": 0.5, "waited": 1})
 
 
-def make_state(step=3, width=4, average=True, model_state=True):
+def make_state(step=3, width=4, average=True, model_state=True, teacher=False):
     params = {"stem": {"kernel": jax.random.normal(jax.random.key(step), (3, width))}, "head": {"bias": jnp.ones(2)}}
     statistics = {"stem": {"mean": jnp.full(width, float(step))}} if model_state else {}
     tx = optax.MultiSteps(optax.adamw(1e-3), 2).gradient_transformation()
-    kept = {"params": jax.tree.map(lambda x: x + 1, params), "model_state": statistics} if average else {}
-    return TrainState(jnp.asarray(step, jnp.int32), params, statistics, tx.init(params), kept)
+    ema = {"params": jax.tree.map(lambda x: x + 1, params), "model_state": statistics}
+    swa = {
+        "params": jax.tree.map(lambda x: x + 2, params),
+        "model_state": statistics,
+        "count": jnp.asarray(2, jnp.int32),
+    }
+    kept = {"ema": ema, "swa": swa} if average else {}
+    taught = {"params": jax.tree.map(lambda x: x + 3, params), "model_state": statistics} if teacher else {}
+    return TrainState(jnp.asarray(step, jnp.int32), params, statistics, tx.init(params), kept, taught, jnp.ones(()))
 
 
 def same(a, b):
@@ -43,14 +50,17 @@ def keeper(tmp_path):
 
 @pytest.mark.parametrize("average", [True, False])
 @pytest.mark.parametrize("model_state", [True, False])
-def test_round_trip_is_exact(tmp_path, average, model_state):
-    state = make_state(average=average, model_state=model_state)
+@pytest.mark.parametrize("teacher", [True, False])
+def test_round_trip_is_exact(tmp_path, average, model_state, teacher):
+    parts = {"average": average, "model_state": model_state, "teacher": teacher}
+    state = make_state(**parts)
     keeper = Checkpointer(tmp_path, CheckpointConfig())
     keeper.save(state, META, rank=0.5)
     keeper.close()
     keeper = Checkpointer(tmp_path, CheckpointConfig())
     assert keeper.latest() == 3
-    restored, meta = keeper.restore(make_state(step=9, average=average, model_state=model_state), 3)
+    restored, meta = keeper.restore(make_state(step=9, **parts), 3)
+    assert keeper.teacher_at(3) == teacher
     keeper.close()
     assert same(dataclasses.asdict(restored), dataclasses.asdict(state))
     assert (meta.class_names, meta.loop, meta.config) == (META.class_names, META.loop, META.config)
@@ -79,15 +89,38 @@ def test_latest_and_true_best_are_kept(keeper, ranks, kept, best):
     assert keeper.best() == best
 
 
-def test_weights_only_prefers_the_average(tmp_path):
+@pytest.mark.parametrize("judged", ["weights", "ema", "swa"])
+@pytest.mark.parametrize("model_state", [True, False])
+def test_weights_only_are_those_that_were_judged(tmp_path, judged, model_state):
     keeper = Checkpointer(tmp_path, CheckpointConfig())
-    state = make_state()
-    keeper.save(state, META, rank=1.0)
+    state = make_state(model_state=model_state)
+    keeper.save(state, dataclasses.replace(META, judged=judged), rank=1.0)
     keeper.close()
     step, meta, read = checkpoint.load_weights(tmp_path, which="best")
     like = jax.eval_shape(lambda: {"params": state.params, "model_state": state.model_state})
     assert step == 3 and meta.class_names == META.class_names
-    assert same(read(like), state.average)
+    whole = {**state.average, "weights": {"params": state.params, "model_state": state.model_state}}
+    assert same(read(like), {key: whole[judged][key] for key in like})
+
+
+def test_the_result_of_a_finished_run_comes_before_its_checkpoints(tmp_path):
+    keeper = Checkpointer(tmp_path, CheckpointConfig())
+    state = make_state()
+    keeper.save(state, META, rank=1.0)
+    keeper.close()
+    like = jax.eval_shape(lambda: {"params": state.params, "model_state": state.model_state})
+    for shift in (5, 6):  # a report that is made again replaces its result
+        params = jax.tree.map(lambda x, shift=shift: x + shift, state.params)
+        checkpoint.save_result(tmp_path, 3, {"params": params, "model_state": state.model_state}, META)
+        assert same(checkpoint.load_weights(tmp_path, which="best")[2](like)["params"], params)
+    assert same(checkpoint.load_weights(tmp_path, which="last")[2](like)["params"], state.params)
+
+
+def test_several_of_the_best_are_kept(tmp_path):
+    keeper = Checkpointer(tmp_path, CheckpointConfig(keep_best=2))
+    assert kept_after(keeper, [1.0, 5.0, 4.0, 3.0, 2.0]) == [2, 3, 5]
+    assert keeper.ranked() == [2, 3, 5]
+    keeper.close()
 
 
 def test_no_checkpoint_is_said_plainly(tmp_path):

@@ -53,7 +53,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_files(folder: Path) -> None:
     figures = {f"{s}-{f}.png" for s in ("val", "test") for f in ("confusion", "per-class")}
-    expected = {"summary.md", "history.png", "val.json", "val.md", "test.json", "test.md"} | figures
+    tables = {f"{s}.{f}" for s in ("val", "test") for f in ("json", "md")} | {
+        "val-predictions.csv",
+        "test-predictions.csv",
+    }
+    expected = {"summary.md", "history.png"} | tables | figures
     assert {path.name for path in folder.iterdir()} == expected  # and no temporary file is left
 
 

@@ -15,7 +15,19 @@ import tiny
 from PIL import Image
 
 import emojax
-from emojax import checkpoint, cli, config as config_lib, config_json, data, jsonl, paths, train, wiring, workdir
+from emojax import (
+    checkpoint,
+    cli,
+    config as config_lib,
+    config_json,
+    data,
+    finish,
+    jsonl,
+    paths,
+    train,
+    wiring,
+    workdir,
+)
 from emojax.config import CheckpointConfig, EvalConfig, OptimConfig, StageConfig
 from emojax.data import checks
 from emojax.errors import CheckpointError, ConfigError, DataError, TrainingError, WorkdirError
@@ -149,7 +161,7 @@ def test_another_config_in_the_same_folder(finished, folder):
 
 def test_changed_data_are_refused_on_resume(tmp_path, monkeypatch):
     source = tiny.make_folder(tmp_path / "data")
-    monkeypatch.setattr(train, "_finish", lambda *_: None)
+    monkeypatch.setattr(finish, "write_result", lambda *_: None)
     config = tiny.config(source, stages=(StageConfig(epochs=1),))
     train.run(config, tmp_path / "run")
     (source / "train/red/00.png").unlink()
@@ -256,7 +268,7 @@ def one_step(parts, batch, stage=0):
 
     totals = parallel.replicate(parts.mesh, metrics.TrainMetrics.empty())
     placed = parallel.shard(parts.mesh, batch, accumulate=parts.config.optim.accumulate)
-    return wiring.train_step(parts, parts.stages[stage])(state, totals, placed, parts.key)
+    return wiring.train_step(parts, parts.stages[stage])[0](state, totals, placed, parts.key)
 
 
 @pytest.fixture
@@ -338,6 +350,6 @@ def test_config_of_a_run_is_readable(finished, folder):
 
 def test_the_average_starts_as_the_weights(parts):
     state = wiring.initial_state(parts)
-    for a, b in zip(jax.tree.leaves(state.average["params"]), jax.tree.leaves(state.params), strict=True):
+    for a, b in zip(jax.tree.leaves(state.average["ema"]["params"]), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_array_equal(a, b)
     assert jnp.asarray(state.step).dtype == jnp.int32

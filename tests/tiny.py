@@ -42,7 +42,9 @@ def config(path: Path | str, **changes) -> Config:
         image_size=16,
         batch_size=8,
         data=DataConfig(path=str(path)),
-        augment=AugmentConfig(flip=0.5, rotate=10, translate=0.1, brightness=0.2, hue=0.05, erase=0.3, mixup=0.2),
+        augment=AugmentConfig(
+            flip=0.5, rotate=10, translate=0.1, brightness=0.2, hue=0.05, erase=0.3, mixup=0.2, mixup_probability=1.0
+        ),
         model=ModelConfig(name="resnet18", stem="small2", depths=(1, 1), widths=(8, 16), dropout=0.1, drop_path=0.1),
         loss=LossConfig(smoothing=0.1),
         optim=OptimConfig(learning_rate=1e-2, clip_norm=1.0, accumulate=2, layer_decay=0.9),

@@ -35,8 +35,8 @@ def open_dataset(
     Args:
       cache: JSON file that keeps the results of the check, so that a resumed run does not repeat it; made when missing.
       progress: called with (images done, images in all) now and then.
-      listed: called once before the first image is read with about how many training records there will be: what it
-        raises costs no waiting.
+      listed: called once before the first image is read with how many training records there will be at most: what
+        it raises costs no waiting.
 
     Unreadable images are left out and listed in `Dataset.skipped`. A set without `val` gets one cut from `train`; one
     without both `val` and `test` gets both. Splits of small images of one size are kept decoded in memory.
@@ -50,7 +50,7 @@ def open_dataset(
             )
     _check_labels(dataset, config)
     if listed:
-        listed(_training_records(dataset, config))
+        listed(len(dataset.splits["train"]) + (len(dataset.splits.get("val", ())) if config.folds else 0))
     dataset, digests = _without_unreadable(dataset, config, cache, progress or (lambda done, total: None))
     if config.folds:
         dataset, digests = _one_fold(dataset, digests, config)
@@ -59,16 +59,6 @@ def open_dataset(
     notes = (*dataset.notes, *checks.leaks(digests))
     compact = {name: _compact(split) for name, split in dataset.splits.items()}
     return dataclasses.replace(dataset, splits=compact, notes=notes, digest=_digest(dataset, digests))
-
-
-def _training_records(dataset: Dataset, config: DataConfig) -> int:
-    """About how many records `train` will have after the cuts."""
-    n = len(dataset.splits["train"])
-    if config.folds:
-        return round((n + len(dataset.splits.get("val", ()))) * (1 - 1 / config.folds))
-    if "val" in dataset.splits:
-        return n
-    return round(n * (1 - config.val_fraction - (0 if "test" in dataset.splits else config.test_fraction)))
 
 
 def _digest(dataset: Dataset, digests: dict[str, list[str]]) -> str:
