@@ -47,12 +47,12 @@ SEED_004 = [
 NETWORK_004 = ["--config.model.name=convnext_atto", "--config.model.stem=small"]
 VARIANTS_004 = {
     "": ("the final recipe", []),
+    "no_mixing": ("without MixUp and CutMix", ["no_mixing"]),
     "size24": ("pictures of 24 px instead of 32 (document: 128 and 176 of 192)", ["--config.image_size=24"]),
     "resnet": ("ResNet-18, 16-32-64-128 channels, instead of ConvNeXt", ["resnet34"]),
+    "ce": ("cross-entropy instead of focal loss", ["ce"]),
     "linear_head": ("linear head instead of the deeper one", ["linear_head"]),
     "no_randaugment": ("without RandAugment", ["no_randaugment"]),
-    "no_mixing": ("without MixUp and CutMix", ["no_mixing"]),
-    "ce": ("cross-entropy instead of focal loss", ["ce"]),
 }
 RESNET = ["--config.model.name=resnet18", "--config.model.stem=small2", "--config.model.widths=(16,32,64,128)"]
 
@@ -72,7 +72,11 @@ def run_002(workdir: Path, data: str) -> dict:
         overrides.append(f"--config.batch_size={batch}")
         end = f":{variant}" if variant else ""
         references = [f"{name}_inspired.py{end}" for name in ("mobilenet", "squeezenet", "resnet")]
-        found |= study(workdir / f"seed002{variant and '-' + variant}", references, overrides)
+        folder = f"seed002{variant and '-' + variant}"
+        found |= study(workdir / folder, references, overrides)
+        # The ReLU before SqueezeNet's last pooling can die on every class map, and then nothing learns any more.
+        without = study(workdir / f"{folder}-linear", references[1:2], [*overrides, "--config.model.final_relu=0"])
+        found |= {f"{name}-linear": runs for name, runs in without.items()}
     return found
 
 
@@ -117,11 +121,18 @@ def difference(after: list[dict], before: list[dict]) -> tuple[str, str]:
 
 def page(found: dict) -> str:
     rows_002 = []
-    for name in ("mobilenet", "squeezenet", "resnet"):
-        before, after = found["002"][f"{name}_inspired-before"], found["002"][f"{name}_inspired"]
+    networks = {
+        "mobilenet_inspired": "",
+        "squeezenet_inspired": "",
+        "squeezenet_inspired, no last ReLU": "-linear",
+        "resnet_inspired": "",
+    }
+    for title, end in networks.items():
+        name = title.partition(",")[0]
+        before, after = found["002"][f"{name}-before{end}"], found["002"][f"{name}{end}"]
         change, text = difference(after, before)
         cells = [cell(before), cell(after), change, text, cell(before, "macro_f1"), cell(after, "macro_f1")]
-        rows_002.append([f"{name}_inspired", f"{after[0]['parameters']:,}", *cells])
+        rows_002.append([title, f"{after[0]['parameters']:,}", *cells])
     base = found["004"][""]
     rows_004 = []
     for name, (text, _) in VARIANTS_004.items():

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import shared_data
 from odd_images import encode
+from PIL import Image
 
 from emojax.config import DataConfig
 from emojax.data import open_dataset, sources
@@ -449,3 +450,36 @@ def test_bad_npz_files(tmp_path):
 def test_tfds_needs_its_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorflow_datasets", None)
     refused("tfds:mnist", r"pip install 'emojax\[tfds\]'")
+
+
+def test_a_fold_is_cut_from_train_and_val_together(tmp_path):
+    rows = ["image,label,person"]
+    for split in ("train", "val", "test"):
+        (tmp_path / split).mkdir()
+    for i in range(36):
+        name = f"{'train' if i < 24 else 'val'}/{i}.png"
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / name)
+        rows.append(f"{name},{('a', 'b', 'c')[i % 3]},p{i // 6}")
+    for i in range(3):
+        Image.fromarray(np.full((8, 8, 3), 200 + i, np.uint8)).save(tmp_path / f"test/{i}.png")
+    for split in ("train", "val"):
+        kept = [row for row in rows[1:] if row.startswith(split)]
+        (tmp_path / f"{split}.csv").write_text("\n".join([rows[0], *kept]) + "\n")
+    (tmp_path / "test.csv").write_text(
+        "image,label,person\n" + "".join(f"test/{i}.png,{c},q\n" for i, c in enumerate("abc"))
+    )
+    found = [
+        sources.open_dataset(DataConfig(path=str(tmp_path), folds=3, fold=i, group_column="person")) for i in range(3)
+    ]
+    vals = [set(data.splits["val"].id.tolist()) for data in found]
+    assert len(set.union(*vals)) == 36 == sum(map(len, vals))
+    for data, val in zip(found, vals, strict=True):
+        assert set(data.splits["train"].id.tolist()) | val == set.union(*vals) and len(data.splits["test"]) == 3
+        people = [set(data.splits[name].slices["person"].tolist()) for name in ("train", "val")]
+        assert not people[0] & people[1]
+        for name, split in data.splits.items():
+            for i, record in enumerate(split.id.tolist()):
+                pixel = int(np.asarray(split.images[i]).reshape(-1)[0])
+                assert pixel == int(record.split("/")[1].split(".")[0]) + (200 if name == "test" else 0)
+    with pytest.raises(DataError, match="no column 'family'"):
+        sources.open_dataset(DataConfig(path=str(tmp_path), folds=3, group_column="family"))

@@ -34,7 +34,10 @@ def test_round_trip(tmp_path, soft):
     [
         ("", "is not a file of predictions"),
         ("id,label\n1,2\n", "is not a file of predictions"),
-        ("id,weight,true,predicted,p:a,p:b\nx,1,c,a,0.5,0.5\n", "p.csv:2: expected 6 cells and a true class among a, b"),
+        (
+            "id,weight,true,predicted,p:a,p:b\nx,1,c,a,0.5,0.5\n",
+            "p.csv:2: expected 6 cells and a true class among a, b",
+        ),
         ("id,weight,true,predicted,p:a,p:b\nx,1,a,a,0.5\n", "p.csv:2: expected 6 cells"),
         ("id,weight,true,predicted,p:a,p:b\nx,1,a,a,0.5,half\n", "is not a number"),
     ],

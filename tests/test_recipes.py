@@ -151,6 +151,7 @@ def state_and_batches(name, folder, mesh, *, stage_epochs=1.0, **changes):
     return wiring.build(validate(config), data.open_dataset(config.data), mesh)
 
 
+@pytest.mark.recipes
 def test_regression_02_distillation_has_a_teacher_and_changes_the_loss(folder, mesh, tmp_path):
     """At epoch 20 of seed 000 there is a teacher, and a step with it differs from one without."""
     from emojax import checkpoint, metrics, parallel, transitions
@@ -229,6 +230,7 @@ def test_regression_07_clean_batches_hold_whole_labels(folder):
     assert min(shares[0]) > 0 and max(shares[1]) == 0
 
 
+@pytest.mark.recipes
 def test_regression_09_a_frozen_backbone_moves_from_the_fourth_epoch_on(folder, tmp_path):
     config = recipes.load("convnext_emotenet.py")
     frozen = [stage for stage in stages_lib.plan(config, NOMINAL) if stage.frozen]

@@ -1,0 +1,117 @@
+"""The verbs that train several times: study, kfold, ensemble; and the learning-rate finder."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from emojax import cli, predictions_csv
+from emojax.cli import runs
+from emojax.errors import ConfigError
+
+RECIPE = """
+from emojax.config import *
+def get_config(variant=""):
+    return Config(
+        image_size=16,
+        batch_size=8,
+        data=DataConfig(path="FOLDER"),
+        model=ModelConfig(name="resnet18", stem="small2", depths=(1, 1), widths=(8, 16)),
+        optim=OptimConfig(learning_rate=1e-4 if variant == "slow" else 1e-2),
+        stages=(StageConfig(epochs=2),),
+        monitor=MonitorConfig(tensorboard=0),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verbs")
+    (folder / "small.py").write_text(RECIPE)
+    tiny.make_folder(folder / "data")
+    return folder
+
+
+@pytest.mark.slow
+def test_study_trains_all_and_prints_one_table(place, capsys):
+    command = ["study", f"--workdir={place / 'study'}", "--seeds=0,1", f"--config.data.path={place / 'data'}"]
+    assert cli.main([*command, f"{place}/small.py", f"{place}/small.py:slow"]) == 0
+    shown = capsys.readouterr().out
+    found = json.loads((place / "study/study.json").read_text())
+    assert list(found["runs"]) == ["small", "small-slow"] and all(len(group) == 2 for group in found["runs"].values())
+    assert shown.count("±") == 8 and "| **small**" in shown and (place / "study/study.md").read_text() == shown
+    config = json.loads((place / "study/small-slow/seed1/config.json").read_text())
+    assert (config["seed"], config["optim"]["learning_rate"]) == (1, 1e-4)
+    before = (place / "study/small/seed0/finished.json").stat().st_mtime_ns
+    assert cli.main([*command, f"{place}/small.py", f"{place}/small.py:slow"]) == 0  # nothing is trained again
+    assert (place / "study/small/seed0/finished.json").stat().st_mtime_ns == before
+    members = [str(place / f"study/small/seed{seed}") for seed in (0, 1)]
+    capsys.readouterr()
+    assert cli.main(["ensemble", *members, "--split=test", "--average=logits", f"--out={place / 'both.csv'}"]) == 0
+    assert "| ensemble" in capsys.readouterr().out
+    parts = [predictions_csv.read(place / f"study/small/seed{seed}/report/test-predictions.csv")[0] for seed in (0, 1)]
+    logits = np.mean([np.log(part.probs) for part in parts], axis=0)
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(predictions_csv.read(place / "both.csv")[0].probs, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_kfold_predicts_every_record_once_and_leaves_test_alone(place, capsys):
+    command = ["kfold", f"--config={place}/small.py", f"--workdir={place / 'folds'}", "--folds=2"]
+    assert cli.main([*command, f"--config.data.path={place / 'data'}"]) == 0
+    shown = capsys.readouterr().out
+    assert "mean ± std" in shown and "| fold1" in shown and "| out of fold" in shown
+    whole, names = predictions_csv.read(place / "folds/out-of-fold.csv")
+    assert names == ("blue", "green", "red") and len(set(whole.id.tolist())) == 48 + 12  # train and val, not test
+    assert not [name for name in whole.id if name.startswith("test")]
+    parts = [predictions_csv.read(place / f"folds/fold{i}/report/val-predictions.csv")[0] for i in (1, 2)]
+    assert sum(len(part.weight) for part in parts) == 60
+    assert all(part.label.sum(0).max() - part.label.sum(0).min() <= 1 for part in parts)
+    assert (place / "folds/report/all.md").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the load_module")
+def test_find_lr_suggests_a_rate_and_draws_it(place, capsys):
+    command = ["find-lr", f"--config={place}/small.py", f"--out={place / 'lr.png'}", "--batches=60", "--high=10"]
+    assert cli.main([*command, f"--config.data.path={place / 'data'}", "--config.optim.accumulate=2"]) == 0
+    shown = capsys.readouterr().out
+    rate = float(shown.split("falls fastest at ")[1].split()[0])
+    assert 1e-6 < rate < 1, shown
+    assert Image.open(place / "lr.png").size[0] > 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study", "--workdir=x", "emoji.py", "--epochs=3"], "unexpected '--epochs=3'; knobs have the form"),
+        (["study", "--workdir=x", "--seeds=a", "emoji.py"], "--seeds=a: expected whole numbers"),
+        (["study", "--workdir=x", "emoji.py", "emoji.py"], "two of the recipes are called the same"),
+        (["study", "--workdir=x", "emojo.py"], "no such file; recipes that ship with emojax: .*emoji.py"),
+        (["study", "--workdir=x", "resnet_inspired.py:after"], "no variant 'after'; there are before"),
+        (["kfold", "--config=emoji.py", "--workdir=x", "--folds=1"], "--folds=1: expected 2 or more"),
+        (["ensemble", "x"], "needs two or more runs"),
+        (["ensemble", "x", "y"], "val-predictions.csv: there is no such file"),
+        (["find-lr", "--config=emoji.py", "--batches=3"], "--batches of 10 or more"),
+        (["find-lr", "--config=emoji.py", "--config.optim.lr=3"], "there is no such knob"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads a recipe so
+def test_bad_calls_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert message.split(".*")[0] in shown and shown.startswith("emojax: error: ") and "Traceback" not in shown
+    assert not list(tmp_path.iterdir()), "a refused command must leave nothing"
+
+
+def test_tables_are_aligned():
+    table = runs.markdown(["a", "number"], [["x", "1"], ["long name", "22.5"]])
+    assert len({len(line) for line in table.splitlines()}) == 1
+    assert runs.mean_std([0.5, 0.7, 0.9]) == "70.0 ± 20.0" and runs.mean_std([0.5]) == "50.0"
+    with pytest.raises(ConfigError):
+        import argparse
+
+        runs.parse(argparse.ArgumentParser(), ["--config.x"])
