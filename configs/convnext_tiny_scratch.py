@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> Config:
     config = Config(
         image_size=192,
         batch_size=256,
-        data=DataConfig(path="FOLDER"),
+        data=DataConfig(path="FOLDER", test_fraction=0),
         augment=AugmentConfig(
             order=("crop", "pad", "flip", "affine", "policy", "jitter", "perspective", "grayscale", "blur", "erase"),
             flip=0.5,
@@ -58,8 +58,15 @@ def get_config(variant: str = "") -> Config:
         schedule=ScheduleConfig(warmup_epochs=8, warmup_start=0.01, final=0.0025),
         average=AverageConfig(name="ema", decay=0.999, warmup=0),
         stages=(
-            StageConfig(name="focal, mixing", epochs=MIXED),
-            StageConfig(name="CE, clean", epochs=CLEAN, mixup=0, cutmix=0, loss=LossConfig(name="ce", smoothing=0.05)),
+            StageConfig(name="focal, mixing", epochs=MIXED, views="center"),
+            StageConfig(
+                name="CE, clean",
+                epochs=CLEAN,
+                views="center",
+                mixup=0,
+                cutmix=0,
+                loss=LossConfig(name="ce", smoothing=0.05),
+            ),
         ),
         eval=EvalConfig(patience=60, views="flip"),
     )

@@ -5,10 +5,10 @@
 Five stratified folds, and the document's ensemble of three networks:
 
     emojax kfold --config=configs/resnet50_emotion.py --workdir=runs/folds --folds=5 --config.data.path=FOLDER
-    emojax study --workdir=runs/three --config.data.path=FOLDER \\
+    emojax study --workdir=runs/three --seeds=42 --config.data.path=FOLDER \\
         resnet50_emotion.py resnet50_emotion.py:efficientnet resnet50_emotion.py:vit
-    emojax ensemble runs/three/resnet50_emotion/seed0 runs/three/resnet50_emotion-efficientnet/seed0 \\
-        runs/three/resnet50_emotion-vit/seed0
+    emojax ensemble --average=logits runs/three/resnet50_emotion/seed42 \\
+        runs/three/resnet50_emotion-efficientnet/seed42 runs/three/resnet50_emotion-vit/seed42
 
 Variants: attention (8 heads over the 7x7 map before pooling), efficientnet (B3), vit (B/16), high_accuracy (the gated
 sibling of the document's project), baseline (the ResNet-18 it started from). The document corrects class imbalance
@@ -71,12 +71,15 @@ def get_config(variant: str = "") -> Config:
         loss=LossConfig(name="ce_focal", alpha=0.25, gamma=2.0, class_weights="balanced", mixed="parts"),
         optim=OptimConfig(learning_rate=5e-3, weight_decay=1e-4, no_decay="", clip_norm=1.0, accumulate=4),
         schedule=ScheduleConfig(name="onecycle", rise=0.1),
-        stages=(StageConfig(name="176 px", epochs=30, image_size=176), StageConfig(name="224 px", epochs=70)),
+        stages=(
+            StageConfig(name="176 px", epochs=30, image_size=176, views="center"),
+            StageConfig(name="224 px", epochs=70, views="center"),
+        ),
         eval=EvalConfig(metric="macro_f1", min_delta=1e-4, patience=15, views="eight"),
     )
     if variant == "high_accuracy":
         config.optim.learning_rate, config.optim.accumulate = 1e-3, 2
-        config.stages = (StageConfig(epochs=80),)
+        config.stages = (StageConfig(epochs=80, views="center"),)
     if variant == "baseline":
         config.loss = LossConfig(smoothing=0.05, class_weights="balanced")
         config.optim = OptimConfig(learning_rate=3e-4, weight_decay=1e-4)

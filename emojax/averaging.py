@@ -40,21 +40,20 @@ def init(config: AverageConfig, params: Tree, model_state: Tree) -> Tree:
     return average
 
 
-def make(config: AverageConfig, *, swa_steps: tuple[int, int] | None) -> Update:
+def make(config: AverageConfig, *, swa_steps: tuple[int, ...]) -> Update:
     """How the averages follow the weights.
 
     Args:
       config: the knobs.
-      swa_steps: SWA's (first, every), in updates: a snapshot is taken after update `first`, and then every `every`.
+      swa_steps: updates after which SWA takes a snapshot.
     """
-    first, every = swa_steps or (0, 1)
 
     def update(average: Tree, params: Tree, model_state: Tree, step: Int[Array, ""]) -> Tree:
         new = {}
         if "ema" in average:
             new["ema"] = ema(average["ema"], params, model_state, ema_decay(config, step))
         if "swa" in average:
-            due = (step >= first) & ((step - first) % every == 0)
+            due = jnp.isin(step, jnp.asarray(swa_steps, jnp.int32))
             new["swa"] = jax.lax.cond(due, snapshot, lambda swa, *_: swa, average["swa"], params, model_state)
         return new
 

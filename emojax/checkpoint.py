@@ -142,13 +142,16 @@ def load_weights(workdir: Path, *, which: str) -> tuple[int, Meta, Any]:
     Raises:
       CheckpointError: there is none, or it is damaged.
     """
-    if not (workdir / FOLDER).is_dir() and not (workdir / RESULT).is_dir():
+    folder, manager = workdir / FOLDER, None
+    if not folder.is_dir() and not (workdir / RESULT).is_dir():
         raise CheckpointError(f"{workdir} holds no checkpoints; is it the --workdir of a training run?")
-    name = RESULT if which == "best" and _has_steps(workdir / RESULT) else FOLDER
-    folder = workdir / name
-    manager = _manager(workdir, folder=name, read_only=True)
-    steps = list(manager.all_steps())
-    if not steps:
+    folders = [RESULT, FOLDER] if which == "best" else [FOLDER]
+    steps: list[int] = []
+    for name in folders:  # a result that was being written when the run was killed has no complete step
+        if not steps and (workdir / name).is_dir():
+            folder, manager = workdir / name, _manager(workdir, folder=name, read_only=True)
+            steps = list(manager.all_steps())
+    if manager is None or not steps:
         raise CheckpointError(f"{folder} holds no complete checkpoint; the run was stopped before its first one")
     if which == "best":
         step = _ranked(manager)[0]
@@ -182,10 +185,6 @@ def _averages(shapes: dict[str, list[int]], like: dict[str, Tree]) -> Tree:
         if f"average/{name}/count" in shapes:
             tree[name]["count"] = jax.ShapeDtypeStruct((), np.int32)
     return tree
-
-
-def _has_steps(folder: Path) -> bool:
-    return any(folder.glob("[0-9]*"))
 
 
 def _ranked(manager: ocp.CheckpointManager) -> list[int]:

@@ -38,9 +38,15 @@ def _parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> lis
     argv = _find_recipes(argv)
     try:
         return values(argv)
-    except KeyError as error:
+    except (KeyError, flags.UnrecognizedFlagError) as error:
         raise ConfigError(_unknown_knob(argv, error)) from error
-    except (flags.Error, TypeError, ValueError, IndexError) as error:
+    except IndexError as error:
+        raise ConfigError(
+            "the command line names a stage that the recipe does not have, see --config.stages[N]"
+        ) from error
+    except SyntaxError as error:
+        raise ConfigError(f"the recipe is not valid Python: {error}") from error
+    except (flags.Error, TypeError, ValueError) as error:
         raise ConfigError(f"the command line could not be read: {error}") from error
 
 
@@ -69,7 +75,7 @@ def _find_recipes(argv: list[str]) -> list[str]:
     return re.sub(r"(?<=\0)--?config[=\0]([^\0]*)", lambda m: f"--config={recipes.find(m[1])}", text).split("\0")
 
 
-def _unknown_knob(argv: list[str], error: KeyError) -> str:
+def _unknown_knob(argv: list[str], error: Exception) -> str:
     known = [re.sub(r"\[\d+\]", "[0]", name) for name, _ in config_lib.items(config_lib.Config())]
     for arg in argv:
         match = re.match(r"--?config\.([^=]+)", arg)
@@ -78,7 +84,7 @@ def _unknown_knob(argv: list[str], error: KeyError) -> str:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else "."
             return f"config.{match[1]}: there is no such knob{hint} All of them are in emojax/config.py"
-    return f"a --config override could not be applied: {error}"
+    return f"the command line could not be read: {error}"
 
 
 def run_with_errors(arguments: list[str]) -> int:

@@ -36,8 +36,11 @@ def read(path: Path) -> tuple[Predictions, tuple[str, ...]]:
     """(predictions, class names) of a file that `write` made. Raises `DataError` naming file and line."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; it is written when a run ends")
-    with path.open(encoding="utf-8", newline="") as file:
-        titles, *rows = list(csv.reader(file)) or [[]]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            titles, *rows = list(csv.reader(file)) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8: {error}") from error
     names = tuple(title[2:] for title in titles if title.startswith("p:"))
     soft = any(title.startswith("t:") for title in titles)
     if titles[:4] != ["id", "weight", "true", "predicted"] or not names or not rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import runpy
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,10 +38,16 @@ def load(name: str, variant: str = "") -> Config:
     Raises `ConfigError` when it has no `get_config`, or that returns anything but a `Config`.
     """
     file, own = split(find(name))
-    get_config = runpy.run_path(file).get("get_config")
+    try:
+        get_config = runpy.run_path(file).get("get_config")
+    except SyntaxError as error:
+        raise ConfigError(f"--config={name}: the recipe is not valid Python: {error}") from error
     if get_config is None:
         raise ConfigError(f"--config={name}: the file has no get_config()")
-    config = get_config(*[v for v in (variant or own,) if v])
+    variant = variant or own
+    if variant and not inspect.signature(get_config).parameters:
+        raise ConfigError(f"--config={name}: the recipe has no variants, found {variant!r}")
+    config = get_config(variant) if variant else get_config()
     if not isinstance(config, Config):
         raise ConfigError(f"--config={name}: get_config() must return an emojax.config.Config")
     return config

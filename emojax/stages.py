@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from emojax.config import Config, LossConfig, ScheduleConfig, StageConfig
 from emojax.errors import ConfigError
@@ -105,7 +106,7 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
                 optimizer_start=planned[-1].optimizer_start if _goes_on(config, i) else start,
             )
         )
-    _check_swa(config, bounds, per_epoch)
+    _check_swa(config, per_epoch)
     return tuple(planned)
 
 
@@ -113,16 +114,16 @@ def check_length(config: Config, most: int) -> None:
     """Raises `ConfigError` for a stage without an update, and for SWA without a snapshot, where already the largest
     possible size of the training split, `most`, makes them certain."""
     per_epoch = steps_per_epoch(config, most)
-    _check_swa(config, _bounds(config, most, per_epoch), per_epoch)
+    _bounds(config, most, per_epoch)
+    _check_swa(config, per_epoch)
 
 
-def _check_swa(config: Config, bounds: list[tuple[int, int]], per_epoch: float) -> None:
-    swa = swa_steps(config, per_epoch)
-    last = max(stop for stage, (_, stop) in zip(config.stages, bounds, strict=True) if stage.train)
-    if swa and swa[0] > last:
+def _check_swa(config: Config, per_epoch: float) -> None:
+    if "swa" in config.average.name and not swa_steps(config, per_epoch):
         raise ConfigError(
-            f"config.average.swa_start: SWA would never take a snapshot: the first one is due after update {swa[0]} of "
-            f"{last}; start earlier, or lower config.average.swa_every"
+            "config.average.swa_start: SWA would never take a snapshot: the first one is due "
+            f"{config.average.swa_every:g} epochs after epoch {config.average.swa_start:g}, when training is over; "
+            "start earlier, or lower config.average.swa_every"
         )
 
 
@@ -144,7 +145,9 @@ def _bounds(config: Config, train_size: int, per_epoch: float) -> list[tuple[int
 def _goes_on(config: Config, i: int) -> bool:
     """Whether stage i takes over the optimizer state of the stage before."""
     stage = config.stages[i]
-    return i > 0 and not stage.fresh and not stage.start_from and stage.frozen == config.stages[i - 1].frozen
+    before = config.stages[i - 1]
+    # After a stage without training the optimizer's own count is behind the step, and with it the learning rate.
+    return i > 0 and not stage.fresh and not stage.start_from and bool(before.train) and stage.frozen == before.frozen
 
 
 def _spec(schedule: ScheduleConfig, span: tuple[int, int], per_epoch: float) -> ScheduleSpec:
@@ -174,13 +177,21 @@ def _teach(stage: StageConfig, spec: ScheduleSpec, bounds: tuple[int, int], *, f
     return tuple(sorted(restarts | ({bounds[0]} if first else set())))
 
 
-def swa_steps(config: Config, per_epoch: float) -> tuple[int, int] | None:
-    """(updates done at the first snapshot, updates between snapshots), or None without SWA. With `swa_first` there is
-    one more, on entering the stage that begins at `swa_start`."""
-    if "swa" not in config.average.name:
-        return None
-    between = max(1, round(config.average.swa_every * per_epoch))
-    return round(config.average.swa_start * per_epoch) + between, between
+def swa_steps(config: Config, per_epoch: float) -> tuple[int, ...]:
+    """Updates after which SWA takes a snapshot, up to the end of the last stage that trains; () without SWA.
+
+    Each is rounded from its own epoch, as the ends of stages are: counting on from a rounded distance would drift away
+    from them. With `swa_first` there is one more snapshot, on entering the stage that begins at `swa_start`.
+    """
+    average, ends = config.average, 0.0
+    if "swa" not in average.name:
+        return ()
+    for i, stage in enumerate(config.stages):
+        if stage.train:
+            ends = sum(earlier.epochs for earlier in config.stages[: i + 1])
+    count = math.floor((ends - average.swa_start) / average.swa_every + 1e-6)
+    steps = {round((average.swa_start + k * average.swa_every) * per_epoch) for k in range(1, count + 1)}
+    return tuple(sorted(steps - {0}))
 
 
 def every(epochs: float, per_epoch: float) -> int:

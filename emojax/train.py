@@ -108,6 +108,7 @@ def _train(
         if loop.stopped or int(state.step) >= stage.stop:
             continue
         state = transitions.entered(parts, stage, state, checkpointer)
+        state = _with_fresh_plateau(parts, state, loop, stage)
         if not stage.train:
             state = transitions.passed(parts, stage, state)
             state = _judge(parts, state, loop, stage, checkpointer, monitor)
@@ -142,7 +143,7 @@ def _train(
                 if judge:
                     state = _judge(parts, state, loop, stage, checkpointer, monitor)
                 elif save:
-                    checkpointer.save(state, _meta(parts, stage, loop), rank=-math.inf)
+                    checkpointer.save(state, _meta(parts, stage, loop, state), rank=-math.inf)
                 if loop.stopped:
                     break
 
@@ -239,14 +240,24 @@ def _judge(
     gained = loop.mark is None or rank > loop.mark + config.eval.min_delta
     loop.mark, loop.waited = (rank, 0) if gained else (loop.mark, loop.waited + 1)
     monitor.evaluated(step, "val", judged, best=improved)
+    state = transitions.with_judged_statistics(state, stage.judge, weights)
     if stage.spec.name == "plateau":
         state = _after_plateau(parts, state, loop, stage, judged, monitor)
     if config.eval.patience and loop.waited >= config.eval.patience:
         loop.stopped = True
         monitor.say(f"stopping early: {config.eval.metric} on val has not improved for {loop.waited} evaluations")
     monitor.status("saving")
-    checkpointer.save(state, _meta(parts, stage, loop), rank=rank)
+    checkpointer.save(state, _meta(parts, stage, loop, state), rank=rank)
     return state
+
+
+def _with_fresh_plateau(parts: Parts, state: TrainState, loop: _Loop, stage: Stage) -> TrainState:
+    """A stage with another schedule than the one before begins at its own peak."""
+    begins = int(state.step) == stage.start and stage.number > 0
+    if not begins or stage.spec == parts.stages[stage.number - 1].spec:
+        return state
+    loop.plateau = dataclasses.asdict(Plateau())
+    return wiring.rescaled(parts.mesh, state, 1.0)
 
 
 def _after_plateau(
@@ -268,12 +279,12 @@ def _after_plateau(
     return wiring.rescaled(parts.mesh, state, after.scale)
 
 
-def _meta(parts: Parts, stage: Stage, loop: _Loop) -> checkpoint.Meta:
+def _meta(parts: Parts, stage: Stage, loop: _Loop, state: TrainState) -> checkpoint.Meta:
     return checkpoint.Meta(
         config=parts.config,
         class_names=parts.dataset.class_names,
         image_size=stage.image_size,
         fingerprint=parts.fingerprint,
         loop=dataclasses.asdict(loop),
-        judged=stage.judge,
+        judged=transitions.judged_name(state, stage.judge),
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from emojax import averaging, checkpoint, parallel, stages as stages_lib, wiring
+from emojax import averaging, checkpoint, parallel, wiring
 from emojax.preprocess import normalise
 from emojax.stages import Stage
-from emojax.types import TrainState, Tree
+from emojax.types import Batch, TrainState, Tree
 from emojax.wiring import Parts
 
 
@@ -23,15 +24,15 @@ def entered(parts: Parts, stage: Stage, state: TrainState, checkpointer: checkpo
         return state
     if stage.start_from == "best":
         weights = best_weights(parts, checkpointer)
-        average = dict(state.average)
-        if "ema" in average:
-            average["ema"] = _copied(parts, weights)
-        state = dataclasses.replace(state, **weights, average=average)
+        kept = dict(state.average)
+        if "ema" in kept:
+            kept["ema"] = _copied(parts, weights)
+        state = dataclasses.replace(state, **weights, average=kept)
     if step == stage.optimizer_start:
         fresh = jax.jit(wiring.optimizer(parts, stage).init)(state.params)
         state = dataclasses.replace(state, opt_state=parallel.replicate(parts.mesh, fresh))
-    swa = stages_lib.swa_steps(config, parts.per_epoch)
-    if config.average.swa_first and swa and step == swa[0] - swa[1]:
+    average = config.average
+    if "swa" in average.name and average.swa_first and step == round(average.swa_start * parts.per_epoch):
         snapshot = jax.jit(averaging.snapshot)(state.average["swa"], state.params, state.model_state)
         state = dataclasses.replace(state, average={**state.average, "swa": snapshot})
     return state
@@ -62,10 +63,24 @@ def best_weights(parts: Parts, checkpointer: checkpoint.Checkpointer) -> dict[st
     return judged_weights(parts, state, meta.judged)
 
 
+def judged_name(state: TrainState, name: str) -> str:
+    """`name`, or "weights" while SWA has no snapshot yet."""
+    return "weights" if name == "swa" and int(state.average["swa"]["count"]) == 0 else name
+
+
+def with_judged_statistics(state: TrainState, name: str, weights: dict[str, Tree]) -> TrainState:
+    """The state with the batch statistics with which the SWA mean was judged, so that a checkpoint holds them too."""
+    if judged_name(state, name) != "swa" or not weights["model_state"]:
+        return state
+    swa = {**state.average["swa"], "model_state": weights["model_state"]}
+    return dataclasses.replace(state, average={**state.average, "swa": swa})
+
+
 def judged_weights(parts: Parts, state: TrainState, name: str) -> dict[str, Tree]:
     """{"params", "model_state"} called weights, ema or swa. Those of SWA get batch statistics of their own; while there
     is no snapshot yet, the weights themselves stand in."""
-    if name == "weights" or (name == "swa" and int(state.average["swa"]["count"]) == 0):
+    name = judged_name(state, name)
+    if name == "weights":
         return {"params": state.params, "model_state": state.model_state}
     params, model_state = (state.average[name][key] for key in ("params", "model_state"))
     return {"params": params, "model_state": refreshed(parts, params, model_state) if name == "swa" else model_state}
@@ -78,13 +93,23 @@ def refreshed(parts: Parts, params: Tree, model_state: Tree) -> Tree:
     stage = next(stage for stage in reversed(parts.stages) if stage.train)
     stop = min(stage.stop, stage.start + parts.config.average.refresh_batches)
 
-    @jax.jit
     def apply_train(params: Tree, model_state: Tree, image: Any) -> Tree:
         return parts.model.apply(params, model_state, normalise(image), train=True, key=parts.key)[1]
 
-    with wiring.train_batches(parts, dataclasses.replace(stage, stop=stop), start=stage.start) as batches:
-        images = (parallel.shard(parts.mesh, batch).image for batch in batches)
-        return averaging.refresh(apply_train, params, model_state, images)
+    jitted = parts.compiled.setdefault("refresh", jax.jit(apply_train))
+    with wiring.train_batches(
+        parts, dataclasses.replace(stage, stop=stop, mixup=0.0, cutmix=0.0), start=stage.start
+    ) as batches:
+        return averaging.refresh(jitted, params, model_state, _images(parts, batches))
+
+
+def _images(parts: Parts, batches: Iterable[Batch]) -> Iterator[Any]:
+    """Images on the devices in batches of the size in which training normalises them."""
+    for batch in batches:
+        for part in np.split(batch.image, parts.config.optim.accumulate):
+            count = len(part)
+            rest = Batch(part, batch.label[:count], batch.weight[:count], batch.index[:count])
+            yield parallel.shard(parts.mesh, rest).image
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

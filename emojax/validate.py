@@ -239,6 +239,11 @@ def _check_stage(config: Config, stage: StageConfig, where: str, *, first: bool)
         kept,
         f"weights, or an average that is kept (average.name is {config.average.name!r})",
     )
+    _check(f"{where}.distill", stage.distill, bool(stage.train) or not stage.distill, "0 in a stage without training")
+    cycle = (own if own.name else config.schedule).name == "onecycle"
+    warmup = (own if own.name else config.schedule).warmup_epochs
+    knob = f"{where}.schedule.warmup_epochs" if own.name else "schedule.warmup_epochs"
+    _check(knob, warmup, not (cycle and warmup), "0: onecycle has a warm-up of its own")
     if stage.distill:
         teacher = config.distill.teacher == "best" or "ema" in config.average.name
         expected = "best, or average.name with ema: there is no running average that could teach"

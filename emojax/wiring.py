@@ -64,7 +64,7 @@ class Parts:
     class_mass: np.ndarray
     fingerprint: str
     key: jax.Array
-    compiled: dict[Any, step.Step] = dataclasses.field(default_factory=dict)
+    compiled: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def update_images(self) -> int:

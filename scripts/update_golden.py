@@ -6,6 +6,7 @@ For changes of a recipe or schedule that are meant; the difference belongs in th
 """
 
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -17,15 +18,15 @@ from emojax.validate import validate  # noqa: E402
 
 
 def main() -> None:
-    from test_recipes import RECIPES, curve
-
+    tests = runpy.run_path(str(ROOT / "tests" / "test_recipes.py"))
+    names, curve = tests["RECIPES"], tests["curve"]
     golden = ROOT / "tests" / "golden"
     for old in golden.glob("config_*.json"):
         old.unlink()
-    for name in RECIPES:
+    for name in names:
         text = config_json.to_json(validate(recipes.load(name))) + "\n"
         (golden / f"config_{Path(name).stem}.json").write_text(text)
-    lines = [f"{json.dumps(name)}: {json.dumps(curve(recipes.load(name)))}" for name in RECIPES]
+    lines = [f"{json.dumps(name)}: {json.dumps(curve(recipes.load(name)))}" for name in names]
     (golden / "learning_rates.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 

@@ -93,7 +93,7 @@ def test_partners():
 
 
 @pytest.mark.parametrize("augment", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
-def test_mass_per_class_and_in_all_is_kept(augment):
+def test_regression_05_mass_per_class_and_in_all_is_kept(augment):
     weight = np.random.default_rng(1).random(16) * (np.arange(16) % 3 > 0)
     for seed in range(20):
         before = batch(seed=seed, weight=weight)

@@ -221,7 +221,7 @@ def test_swa_of_torch():
     theirs = torch.optim.swa_utils.AveragedModel(net)
     config = AverageConfig(name="swa")
     average = averaging.init(config, {"w": jnp.zeros((2, 3))}, {})
-    update = jax.jit(averaging.make(config, swa_steps=(1, 1)))
+    update = jax.jit(averaging.make(config, swa_steps=(1, 2, 3, 4, 5)))
     for step in range(1, 6):
         values = RNG.standard_normal((2, 3)).astype(np.float32)
         with torch.no_grad():

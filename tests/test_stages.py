@@ -74,6 +74,7 @@ def test_a_stage_without_training_has_no_rate_and_is_no_part_of_the_schedule():
     stages = (StageConfig(epochs=2), StageConfig(epochs=3, train=0), StageConfig(epochs=1))
     planned = plan(Config(batch_size=10, stages=stages), 100)
     assert [(s.start, s.stop, s.peak > 0) for s in planned] == [(0, 20, True), (20, 50, False), (50, 60, True)]
+    assert planned[2].optimizer_start == 50  # or its updates would take the rates of the stage before
     assert (planned[0].spec.start, planned[0].spec.stop) == (0, 60)
 
 
@@ -86,8 +87,12 @@ def test_teachers_are_copied_where_distillation_starts_and_at_restarts():
 
 def test_swa_counts_from_its_start():
     average = AverageConfig(name="swa", swa_start=2, swa_every=0.5)
-    assert swa_steps(Config(batch_size=10, average=average), 10.0) == (25, 5)
-    assert swa_steps(Config(), 10.0) is None
+    config = Config(batch_size=10, average=average, stages=(StageConfig(epochs=3.5), StageConfig(epochs=9, train=0)))
+    assert swa_steps(config, 10.0) == (25, 30, 35)
+    assert swa_steps(Config(), 10.0) == ()
+    five = AverageConfig(name="swa", swa_start=60)  # per_epoch 100.59: a rounded distance of 101 would miss the last
+    config = Config(average=five, stages=(StageConfig(epochs=60), StageConfig(epochs=5)))
+    assert len(swa_steps(config, 6438 / 64)) == 5 and swa_steps(config, 6438 / 64)[-1] == round(65 * 6438 / 64)
     late = AverageConfig(name="swa", swa_start=30, swa_every=1)
     with pytest.raises(ConfigError, match=r"config.average.swa_start: SWA would never take a snapshot"):
         plan(Config(average=late), 640)

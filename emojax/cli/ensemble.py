@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> int:
 
     if len(options.workdirs) < 2:
         raise ConfigError("an ensemble needs two or more runs")
+    if len(set(options.workdirs)) < len(options.workdirs):
+        raise ConfigError("an ensemble needs different runs; one is named twice")
     places = [Path(name) for name in options.workdirs]
     found = [predictions_csv.read(place / "report" / f"{options.split}-predictions.csv") for place in places]
     predictions, names = [item[0] for item in found], [item[1] for item in found]

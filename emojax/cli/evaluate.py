@@ -39,20 +39,23 @@ def main(arguments: list[str]) -> int:
     from emojax import config_json, data, jsonl, metrics, postprocess, report
     from emojax.config import Config
     from emojax.errors import CheckpointError, ConfigError
+    from emojax.files import write_text
     from emojax.predict import load
 
     classifier = load(options.workdir, which=options.which, views=options.views)
-    source = classifier.config.data
+    source, cache = classifier.config.data, Path(options.workdir) / "data_check.json"
     if options.data:
         # Only where the data lie and what their columns are called carries over; classes come from the checkpoint.
         source = dataclasses.replace(source, path=options.data, format="auto", classes=classifier.class_names)
-    dataset = data.open_for_evaluation(source) if options.data else data.open_dataset(source)
+    dataset = data.open_for_evaluation(source) if options.data else data.open_dataset(source, cache=cache)
     if dataset.class_names != classifier.class_names:
         raise CheckpointError(
             f"{options.workdir} was trained on the classes {', '.join(classifier.class_names)}; "
             f"the data have {', '.join(dataset.class_names)}"
         )
-    post = _post_process(options.post_process, classifier)
+    post = _post_process(options.post_process, classifier, cache=cache)
+    if post and options.report:
+        write_text(Path(options.report) / "post-process.json", post.to_json() + "\n")
     names = [options.split] if options.split else [name for name in dataset.splits if name != "train"]
     for name in names:
         if name not in dataset.splits:
@@ -66,7 +69,8 @@ def main(arguments: list[str]) -> int:
         if post:
             after = metrics.evaluate(postprocess.apply(post, predictions), classifier.class_names)
             changes = [f"{key.replace('_', ' ')} {value:.4f}" for key, value in after.numbers().items()]
-            sys.stdout.write(f"  after post-processing: {', '.join(changes)}\n")
+            seen = ", which it was fitted on" if name == "val" and options.post_process == "fit" else ""
+            sys.stdout.write(f"  after post-processing{seen}: {', '.join(changes)}\n")
         if options.report:
             info = report.RunInfo(
                 dataset=dataset.name,
@@ -86,7 +90,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _post_process(kind: str, classifier: Classifier) -> PostProcess | None:
+def _post_process(kind: str, classifier: Classifier, *, cache: Path) -> PostProcess | None:
     """What `--post-process` asks for. It is fitted on the val split of the run's own data, whatever is judged."""
     from emojax import data, postprocess
 
@@ -94,7 +98,7 @@ def _post_process(kind: str, classifier: Classifier) -> PostProcess | None:
         return None
     if kind == "seed000":
         return postprocess.SEED_000.resolve(classifier.class_names)
-    val = data.open_dataset(classifier.config.data).splits["val"]
+    val = data.open_dataset(classifier.config.data, cache=cache).splits["val"]
     size = classifier.config.eval.batch_size or classifier.config.batch_size
     found = postprocess.fit(classifier.predict_split(val, batch_size=size))
     names = classifier.class_names

@@ -6,7 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from emojax import recipes
 from emojax.cli import runs
 from emojax.errors import ConfigError
 
@@ -26,9 +25,9 @@ def main(arguments: list[str]) -> int:
     options, overrides = runs.parse(parser, arguments)
     if options.folds < 2:
         raise ConfigError(f"--folds={options.folds}: expected 2 or more")
-    recipes.load(options.config)
     folder = Path(options.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    runs.check(options.config, (*overrides, f"--config.data.folds={options.folds}"))
+    runs.make_folder(folder)
     places = [folder / f"fold{i + 1}" for i in range(options.folds)]
     for i, place in enumerate(places):
         sys.stderr.write(f"\nfold {i + 1} of {options.folds}\n")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax.errors import ConfigError, TrainingError
+from emojax.errors import ConfigError, TrainingError, WorkdirError
 
 NUMBERS = ("accuracy", "macro_f1", "balanced_accuracy")
 """What the tables show."""
@@ -36,15 +36,30 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpar
     return options, tuple(rest)
 
 
+def check(recipe: str, overrides: Sequence[str]) -> None:
+    """Raises `ConfigError` unless `recipe` with these overrides is valid: before hours of training, not after."""
+    from emojax.main import config_from
+    from emojax.validate import validate
+
+    validate(config_from([f"--config={recipe}", *overrides]))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `folder`, and `runs/`; any other missing parent is an error, as for a training's --workdir."""
+    if not folder.parent.is_dir() and folder.parent != Path("runs"):
+        raise WorkdirError(f"--workdir={folder}: its parent folder {folder.parent} does not exist; create it first")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def train(run: Run) -> None:
     """Trains in a process of its own, so that one run's memory and devices are free before the next; a finished run
     says so and is over at once. Raises `TrainingError` when it fails, leaving the earlier runs as they are."""
     command = [sys.executable, "-m", "emojax.main", f"--config={run.recipe}", f"--workdir={run.workdir}"]
     code = subprocess.run([*command, *run.overrides], check=False).returncode  # noqa: S603 (our own interpreter)
     if code:
-        raise TrainingError(
-            f"{run.workdir} ended with exit code {code}; the same command goes on from there once that is mended"
-        )
+        error = TrainingError(f"{run.workdir} ended with exit code {code}, see above; finished runs are kept")
+        error.exit_code = code  # a bad knob stays a bad knob, whoever started the run
+        raise error
 
 
 def numbers(workdir: Path, split: str) -> dict[str, Any]:

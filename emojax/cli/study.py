@@ -28,9 +28,9 @@ def main(arguments: list[str]) -> int:
     if len(set(names)) < len(names):
         raise ConfigError(f"two of the recipes are called the same: {', '.join(names)}")
     for recipe in options.recipes:
-        recipes.load(recipe)  # a typo in the last one must not show after hours
+        runs.check(recipe, overrides)
     folder = Path(options.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    runs.make_folder(folder)
     for recipe, name in zip(options.recipes, names, strict=True):
         (folder / name).mkdir(exist_ok=True)
         for seed in seeds:
@@ -46,7 +46,10 @@ def main(arguments: list[str]) -> int:
 
 def _seeds(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        seeds = [int(part) for part in text.split(",")]
+        if len(set(seeds)) < len(seeds):
+            raise ConfigError(f"--seeds={text}: every seed once")
+        return seeds
     except ValueError as error:
         raise ConfigError(f"--seeds={text}: expected whole numbers with commas between them, such as 0,1,2") from error
 

@@ -72,7 +72,7 @@ def notes(label: np.ndarray, fold: np.ndarray, *, class_names: Sequence[str]) ->
     for c, name in enumerate(class_names):
         held = np.bincount(fold[classes == c], minlength=k)
         if held.any() and not held.all():
-            absent = ", ".join(str(f) for f in np.flatnonzero(held == 0))
+            absent = ", ".join(str(f + 1) for f in np.flatnonzero(held == 0))
             lines.append(f"class {name} ({held.sum()} records) is missing from the validation part of fold {absent}")
     return tuple(lines)
 
