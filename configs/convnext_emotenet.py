@@ -6,9 +6,9 @@ Variants, as in --config=configs/convnext_emotenet.py:large: large (the document
 transfer (distillation also matches attention maps). The document gives batch, accumulation, rates, warm-up, freezing,
 cycles, starts of SWA and distillation, loss weights, dropout, decay, clipping and patience. Mixing, phases and
 augmentation are those of its published code; where that never did what it says (warm-up, cycles and the teacher were
-configured and not used), this recipe does. One thing differs: in the first five epochs mixed batches take the focal loss
-of their dominant label, where its code takes plain cross-entropy. A phase's factor also
-scales the augmentation, flips included. Stated: 80 to 82 %, as a claim. Meant for a GPU.
+configured and not used), this recipe does. One thing differs: in the first five epochs mixed batches take the focal
+loss of their dominant label, where its code takes plain cross-entropy. A phase's factor also scales the augmentation,
+flips included. Stated: 80 to 82 %, as a claim. Meant for a GPU.
 """
 
 import dataclasses

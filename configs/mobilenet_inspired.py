@@ -8,8 +8,8 @@ All three networks, before and after the document's tuning, with a table of the 
         mobilenet_inspired.py:before mobilenet_inspired.py squeezenet_inspired.py:before squeezenet_inspired.py \\
         resnet_inspired.py:before resnet_inspired.py
 
-Every number is the document's "after" column (its rotation and its shift and zoom are one resampling here); the variant `before` is its "before" column. The document expects 92 to
-95 % on its own pictures of vehicles.
+Every number is the document's "after" column (its rotation, shift and zoom are one resampling here); the variant
+`before` is its "before" column. The document expects 92 to 95 % on its own pictures of vehicles.
 """
 
 from emojax import recipes

@@ -36,6 +36,10 @@ def test_every_recipe_is_in_the_table():
         assert f"| `{path.stem}`" in README, path.name
 
 
+def test_nothing_is_left_to_be_filled_in():
+    assert not re.search(r"RESULT_|TODO|TBD", README)
+
+
 def test_flags_exist():
     known = {re.sub(r"\[\d+\]", "[0]", name) for name, _ in config_lib.items(Config())}
     for path in [ROOT / "README.md", *(ROOT / "configs").glob("*.py")]:

@@ -79,6 +79,7 @@ class Model:
         self._check_size(min(image.shape[1:3]))
         variables = {"params": params, **({"batch_stats": model_state} if model_state else {})}
         rngs = {} if key is None or not train else {"dropout": key}
+        found: Any
         if train and model_state:
             moved: Any = self.module.apply(variables, image, True, rngs=rngs, mutable=["batch_stats"])
             found, model_state = moved[0], moved[1]["batch_stats"]
