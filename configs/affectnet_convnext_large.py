@@ -4,10 +4,10 @@
 
 The log and the report end with the document's table, one row per phase. The document gives the phases, their epochs,
 AdamW, 3e-5 and a cosine over 20 epochs; every other number is a proposal after the ConvNeXt and AffectNet literature.
-MixUp and SWA start
-from the checkpoint that is best on val so far, which need not be one of phase three; early stopping, which the document
-names there, is left to the choice of that checkpoint. Pretrained weights are not loaded yet: from random weights expect less than the 58 to 61.5 % that the document states.
-Classes are in alphabetical order and known by name. Variant layer_decay: rates fall by 0.8 a block. Meant for a GPU.
+MixUp and SWA start from the checkpoint that is best on val so far, which need not be one of phase three; early
+stopping, which the document names there, is left to the choice of that checkpoint. Pretrained weights are not loaded
+yet: from random weights expect less than the 58 to 61.5 % that the document states. Classes are in alphabetical order
+and known by name. Variant layer_decay: rates fall by 0.8 a block. Meant for a GPU.
 """
 
 from emojax import recipes

@@ -56,8 +56,9 @@ def config_from(arguments: list[str]) -> config_lib.Config:
     Raises `ConfigError`; unlike the flags of this module, the call can be repeated.
     """
     values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", None, flag_values=values)
-    _parse_flags(["emojax", *arguments], values)
+    argv = _find_recipes(["emojax", *arguments])
+    holder = config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=argv)
+    _parse_flags(argv, values)
     return _checked(holder.value)
 
 

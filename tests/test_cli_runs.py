@@ -11,6 +11,8 @@ from emojax import cli, predictions_csv
 from emojax.cli import runs
 from emojax.errors import ConfigError
 
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads a recipe so
+
 RECIPE = """
 from emojax.config import *
 def get_config(variant=""):
@@ -73,7 +75,6 @@ def test_kfold_predicts_every_record_once_and_leaves_test_alone(place, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the load_module")
 def test_find_lr_suggests_a_rate_and_draws_it(place, capsys):
     command = ["find-lr", f"--config={place}/small.py", f"--out={place / 'lr.png'}", "--batches=60", "--high=10"]
     assert cli.main([*command, f"--config.data.path={place / 'data'}", "--config.optim.accumulate=2"]) == 0
@@ -98,7 +99,6 @@ def test_find_lr_suggests_a_rate_and_draws_it(place, capsys):
         (["find-lr", "--config=emoji.py", "--config.optim.lr=3"], "there is no such knob"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads a recipe so
 def test_bad_calls_are_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == 2
