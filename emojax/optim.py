@@ -30,20 +30,19 @@ def make(
     config: OptimConfig,
     params: Tree,
     *,
-    rate: schedules.Schedule,
     frozen: str,
     depth: Callable[[str], int],
     head: str,
 ) -> optax.GradientTransformationExtraArgs:
     """The update rule of one stage.
 
-    The state has the same structure for every `frozen`, so it is carried from stage to stage. Schedules and Lookahead
-    count updates, also under accumulation (`optax.MultiSteps`).
+    The state has the same structure for every `frozen`, so it is carried from stage to stage. Lookahead counts updates,
+    also under accumulation (`optax.MultiSteps`). The learning rate is an argument of `update`, `rate`, a scalar: the
+    run knows the step, and an optimizer that counted for itself would be wrong once its state is made afresh.
 
     Args:
       config: the knobs.
       params: the parameters, or their shapes.
-      rate: update → learning rate. `update` takes one more factor on it, `scale`, a scalar: 1 unless given.
       frozen: regex over paths that must not move; matching parameters take no gradient, momentum step or decay.
       depth: path → number of blocks below the head, for layer-wise decay.
       head: regex over paths of the head, for `head_multiplier`; Muon leaves it to AdamW.
@@ -57,13 +56,13 @@ def make(
     freeze = optax.transforms.freeze(paths.mask(params, frozen, knob="stages.frozen"))
     decays = jax.tree.map(lambda skip: not skip, paths.mask(params, config.no_decay, knob="optim.no_decay"))
     decay = optax.add_decayed_weights(config.weight_decay, mask=decays)
+    downhill: Any = _downhill  # a forgotten `rate` is an error there, which optax's protocol cannot say
     chain = optax.chain(
         freeze,  # first: clipping must not see the gradient of frozen parameters
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         *RULES[config.name](config, decay, _kinds(params, head)),
         _rates(config, params, depth, head),
-        optax.scale_by_learning_rate(rate),
-        optax.GradientTransformationExtraArgs(optax.init_empty_state, _scaled),
+        optax.GradientTransformationExtraArgs(optax.init_empty_state, downhill),
         freeze,  # last: neither decay nor old momentum may move them
     )
     if config.lookahead:
@@ -71,7 +70,7 @@ def make(
         chain = optax.chain(slow, freeze)  # nor may slow weights from before they were frozen
     if config.accumulate > 1:
         steps: Any = optax.MultiSteps(chain, config.accumulate)
-        return optax.GradientTransformationExtraArgs(steps.init, steps.update)  # its own conversion loses `scale`
+        return optax.GradientTransformationExtraArgs(steps.init, steps.update)  # its own conversion loses `rate`
     return optax.with_extra_args_support(chain)
 
 
@@ -157,9 +156,7 @@ def _rates(config: OptimConfig, params: Tree, depth: Callable[[str], int], head:
     return optax.stateless(lambda updates, _: jax.tree.map(lambda u, r: u * r, updates, rates))
 
 
-def _scaled(
-    updates: Tree, state: Tree, params: Tree | None = None, *, scale: Any = 1.0, **extra: Any
-) -> tuple[Tree, Tree]:
-    """Times `scale`: the factor of a learning rate that waits for plateaus, which is no function of the update."""
+def _downhill(updates: Tree, state: Tree, params: Tree | None = None, *, rate: Any, **extra: Any) -> tuple[Tree, Tree]:
+    """Times -`rate`."""
     del params, extra
-    return jax.tree.map(lambda u: u * scale, updates), state
+    return jax.tree.map(lambda u: u * -rate, updates), state

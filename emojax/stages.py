@@ -26,10 +26,10 @@ class Stage:
       peak: peak learning rate; 0 without training.
       loss: the loss of this stage.
       teach: steps (updates done) at which the teacher is copied.
-      optimizer_start: update at which the optimizer state was last made afresh: at the start of the run, of every stage
-        that asks for it, and of every stage that trains other parameters than the one before. Adam's moments of frozen
-        parameters have decayed to 0 while its step count, which all share, has grown: without bias correction their
-        first steps would be up to 6.5 times too long.
+      fresh: whether the stage starts with a fresh optimizer state: where it asks for that, starts from other weights,
+        or trains other parameters than the stage before. Adam's moments of frozen parameters have decayed to 0 while
+        its count, which all share, has grown: without bias correction their first steps would be up to 6.5 times too
+        long.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Stage:
     peak: float
     loss: LossConfig
     teach: tuple[int, ...]
-    optimizer_start: int
+    fresh: bool
 
 
 def steps_per_epoch(config: Config, train_size: int) -> float:
@@ -103,7 +103,7 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
                 peak=float(stage.learning_rate or config.optim.learning_rate) if stage.train else 0.0,
                 loss=dataclasses.replace(stage.loss if stage.loss.name else config.loss),
                 teach=_teach(stage, spec, (start, stop), first=not (planned and planned[-1].distill)),
-                optimizer_start=planned[-1].optimizer_start if _goes_on(config, i) else start,
+                fresh=not _goes_on(config, i),
             )
         )
     _check_swa(config, per_epoch)
@@ -145,9 +145,7 @@ def _bounds(config: Config, train_size: int, per_epoch: float) -> list[tuple[int
 def _goes_on(config: Config, i: int) -> bool:
     """Whether stage i takes over the optimizer state of the stage before."""
     stage = config.stages[i]
-    before = config.stages[i - 1]
-    # After a stage without training the optimizer's own count is behind the step, and with it the learning rate.
-    return i > 0 and not stage.fresh and not stage.start_from and bool(before.train) and stage.frozen == before.frozen
+    return i > 0 and not stage.fresh and not stage.start_from and stage.frozen == config.stages[i - 1].frozen
 
 
 def _spec(schedule: ScheduleConfig, span: tuple[int, int], per_epoch: float) -> ScheduleSpec:

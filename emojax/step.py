@@ -38,7 +38,6 @@ def make(
     metrics: Any,
     frozen: str,
     accumulate: int,
-    scaled: bool,
 ) -> Step:
     """Builds the training step of one stage; the caller jits it.
 
@@ -50,11 +49,10 @@ def make(
       perturb: (params, gradient) → the point whose gradient is used instead (sharpness-aware minimisation), or None.
       tx: the optax chain; with accumulate > 1, a `MultiSteps` that emits on the last micro-batch.
       average: how `TrainState.average` follows the weights.
-      rate: update → learning rate, for the log.
+      rate: updates done → learning rate of the next one; handed to `tx` with the state's factor on it.
       metrics: a clu metrics collection class.
       frozen: regex over paths; statistics at these paths are kept as they are (the chain keeps the parameters).
       accumulate: micro-batches per step; > 1 expects batch arrays [A, B / A, ...].
-      scaled: whether `TrainState.scale` is handed to `tx` as a factor on the learning rate.
     """
 
     def micro_step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Any]:
@@ -80,15 +78,15 @@ def make(
             grads, _ = gradient(perturb(state.params, grads))
         if frozen:
             model_state = _keep(model_state, state.model_state, frozen)
-        more = {"scale": state.scale} if scaled else {}
-        updates, opt_state = tx.update(grads, state.opt_state, state.params, **more)
+        now = rate(state.step) * state.scale
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, rate=now)
         measured = metrics.single_from_model_output(
             loss=each,
             logits=logits,
             label=batch.label,
             weight=batch.weight,
             grad_norm=optax.tree.norm(grads),
-            learning_rate=rate(state.step) * state.scale,
+            learning_rate=now,
         )
         params = optax.apply_updates(state.params, updates)
         state = dataclasses.replace(state, params=params, model_state=model_state, opt_state=opt_state)

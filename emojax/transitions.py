@@ -28,7 +28,7 @@ def entered(parts: Parts, stage: Stage, state: TrainState, checkpointer: checkpo
         if "ema" in kept:
             kept["ema"] = _copied(parts, weights)
         state = dataclasses.replace(state, **weights, average=kept)
-    if step == stage.optimizer_start:
+    if stage.fresh:
         fresh = jax.jit(wiring.optimizer(parts, stage).init)(state.params)
         state = dataclasses.replace(state, opt_state=parallel.replicate(parts.mesh, fresh))
     average = config.average

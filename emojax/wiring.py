@@ -112,8 +112,7 @@ def check(config: Config) -> None:
     for stage in config.stages:
         size = stage.image_size or config.image_size
         params, _ = jax.eval_shape(lambda size=size: model.init(jax.random.key(0), size))
-        rate, depth = (lambda _: jnp.zeros(())), model.depth
-        optim.make(config.optim, params, rate=rate, frozen=stage.frozen, depth=depth, head=HEAD)
+        optim.make(config.optim, params, frozen=stage.frozen, depth=model.depth, head=HEAD)
 
 
 def initial_state(parts: Parts) -> TrainState:
@@ -136,13 +135,9 @@ def _shapes(parts: Parts) -> Tree:
 def optimizer(parts: Parts, stage: Stage) -> Any:
     """The optax chain of a stage."""
 
-    def rate(count: Any) -> Any:  # the optimizer counts its own updates
-        return parts.rate(count + stage.optimizer_start)
-
     return optim.make(
         parts.config.optim,
         _shapes(parts),
-        rate=rate,
         frozen=stage.frozen,
         depth=parts.model.depth,
         head=HEAD,
@@ -154,7 +149,7 @@ def train_step(parts: Parts, stage: Stage) -> tuple[step.Step, bool]:
 
     Stages that differ in nothing but their data share one.
     """
-    key = (stage.frozen, stage.optimizer_start, stage.distill, stage.spec.name == "plateau", str(stage.loss))
+    key = (stage.frozen, stage.distill, str(stage.loss))
     new = (*key, stage.image_size) not in parts.compiled
     if key not in parts.compiled:
         parts.compiled[key] = _compile(parts, stage)
@@ -177,7 +172,6 @@ def _compile(parts: Parts, stage: Stage) -> step.Step:
         metrics=metrics.TrainMetrics,
         frozen=stage.frozen,
         accumulate=config.optim.accumulate,
-        scaled=stage.spec.name == "plateau",
     )
     return jax.jit(function, donate_argnums=0)
 

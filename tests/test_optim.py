@@ -23,7 +23,14 @@ def depth(path):
 
 
 def chain(config, frozen="", rate=0.1):
-    return optim.make(config, PARAMS, rate=lambda _: jnp.asarray(rate), frozen=frozen, depth=depth, head="^head/")
+    return at_rate(optim.make(config, PARAMS, frozen=frozen, depth=depth, head="^head/"), rate)
+
+
+def at_rate(tx, rate):
+    """`tx` with a learning rate that need not be given; `scale` is a factor on it."""
+    return optax.GradientTransformationExtraArgs(
+        tx.init, lambda grads, state, params=None, *, scale=1.0, **_: tx.update(grads, state, params, rate=rate * scale)
+    )
 
 
 def one_update(tx, grads=GRADS, params=PARAMS):
@@ -130,7 +137,7 @@ NET = {
 
 def muon(**knobs):
     config = OptimConfig(name="muon", momentum=0.9, no_decay="bias$", **knobs)
-    return optim.make(config, NET, rate=lambda _: 0.1, frozen="", depth=lambda _: 0, head="^head/dense/")
+    return at_rate(optim.make(config, NET, frozen="", depth=lambda _: 0, head="^head/dense/"), 0.1)
 
 
 def noise():
@@ -142,7 +149,7 @@ def test_muon_takes_hidden_matrices_and_adamw_the_rest():
     grads = noise()
     ours = one_update(muon(weight_decay=0.5), grads, NET)
     config = OptimConfig(name="adamw", weight_decay=0.5, no_decay="bias$")
-    adamw = optim.make(config, NET, rate=lambda _: 0.1, frozen="", depth=lambda _: 0, head="")
+    adamw = at_rate(optim.make(config, NET, frozen="", depth=lambda _: 0, head=""), 0.1)
     theirs = one_update(adamw, grads, NET)
     flat, reference = paths.flatten(ours), paths.flatten(theirs)
     other = {path for path in flat if not np.allclose(flat[path], reference[path])}
@@ -228,12 +235,12 @@ def test_sam_equals_optax():
     assert_equal(ours[0], reference[0])
 
 
-def test_accumulation_averages_and_the_schedule_counts_updates():
+def test_accumulation_averages_and_takes_the_rate_of_the_last_batch():
     seen = OptimConfig(name="sgd", momentum=0.0, weight_decay=0.0, accumulate=2)
-    tx = optim.make(seen, PARAMS, rate=lambda step: 1.0 + step, frozen="", depth=depth, head="^head/")
+    tx = optim.make(seen, PARAMS, frozen="", depth=depth, head="^head/")
     state, outcomes = tx.init(PARAMS), []
-    for scale in (1.0, 3.0, 1.0, 3.0):
-        updates, state = tx.update(jax.tree.map(lambda g, s=scale: s * g, GRADS), state, PARAMS)
+    for scale, rate in ((1.0, 1.0), (3.0, 1.0), (1.0, 2.0), (3.0, 2.0)):
+        updates, state = tx.update(jax.tree.map(lambda g, s=scale: s * g, GRADS), state, PARAMS, rate=rate)
         outcomes.append(float(updates["head"]["bias"][0]))
     assert outcomes == pytest.approx([0.0, -1.0 * 1.0, 0.0, -2.0 * 1.0])
 

@@ -23,6 +23,8 @@ from emojax import (
     data,
     finish,
     jsonl,
+    metrics,
+    models,
     paths,
     train,
     wiring,
@@ -353,3 +355,50 @@ def test_the_average_starts_as_the_weights(parts):
     for a, b in zip(jax.tree.leaves(state.average["ema"]["params"]), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_array_equal(a, b)
     assert jnp.asarray(state.step).dtype == jnp.int32
+
+
+def test_a_stage_after_an_evaluation_only_one_learns_at_its_own_rate(tmp_path, folder):
+    """What is logged is what is applied: plain SGD moves each weight by exactly rate x gradient, so by its norm too."""
+    config = tiny.config(
+        folder,
+        augment=config_lib.AugmentConfig(),
+        optim=OptimConfig(name="sgd", momentum=0.0, weight_decay=0.0, learning_rate=1e-2),
+        schedule=config_lib.ScheduleConfig(name="constant"),
+        average=tiny.AverageConfig(),
+        stages=(StageConfig(epochs=1), StageConfig(epochs=1, train=0), StageConfig(epochs=1)),
+        checkpoint=CheckpointConfig(every_epochs=0.167, keep_last=50),
+    )
+    config.model = dataclasses.replace(config.model, dropout=0.0, drop_path=0.0)
+    train.run(config, tmp_path / "run")
+    logged = {r["step"]: r for r in rows(tmp_path / "run") if r["kind"] == "train"}
+    assert sorted(logged) == [1, 2, 3, 4, 5, 6, 13, 14, 15, 16, 17, 18]
+
+    def weights(step):
+        found = checkpoint.load_weights(tmp_path / "run", which=str(step))[2]
+        model = models.build(config.model, 3)
+        like = jax.eval_shape(
+            lambda: dict(zip(("params", "model_state"), model.init(jax.random.key(0), 16), strict=True))
+        )
+        return jax.tree.leaves(found(like)["params"])
+
+    for before, after in ((5, 6), (12, 13), (13, 14)):
+        moved = np.sqrt(sum(float(jnp.sum((a - b) ** 2)) for a, b in zip(weights(before), weights(after), strict=True)))
+        assert moved == pytest.approx(1e-2 * logged[after]["grad_norm"], rel=1e-3), after
+
+
+def test_weights_judged_by_swa_are_the_ones_that_load_returns(tmp_path, folder):
+    """With BatchNorm, before the first snapshot and after it."""
+    config = tiny.config(
+        folder,
+        average=tiny.AverageConfig(name="swa", swa_start=3, refresh_batches=2),
+        stages=(StageConfig(epochs=2, judge="swa"), StageConfig(epochs=4, judge="swa")),
+        checkpoint=CheckpointConfig(keep_last=50),
+    )
+    train.run(config, tmp_path / "run")
+    judged = {r["step"]: r for r in rows(tmp_path / "run") if r["kind"] == "eval"}
+    val = data.open_dataset(config.data).splits["val"]
+    for step, row in judged.items():
+        found = emojax.load(tmp_path / "run", which=str(step)).predict_split(val, batch_size=8)
+        report = metrics.evaluate(found, ("blue", "green", "red"))
+        assert report.loss == pytest.approx(row["loss"], rel=1e-4), step
+    assert json.loads((tmp_path / "run/report/val.json").read_text())["candidates"][1]["name"] == "SWA of 3 snapshots"
