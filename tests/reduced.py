@@ -52,7 +52,7 @@ def reduced(config: Config, path, *, image_size: int = 32, batch_size: int = 8, 
         schedule=dataclasses.replace(
             config.schedule,
             warmup_epochs=moved(config.schedule.warmup_epochs),
-            first_epochs=config.schedule.first_epochs * share,
+            first_epochs=max(0.4, config.schedule.first_epochs * share),  # two updates: cycles begin and end
         ),
         average=dataclasses.replace(
             config.average,

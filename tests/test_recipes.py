@@ -20,8 +20,11 @@ from emojax.validate import validate
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
 VARIANTS = [
+    "convnext_emotenet.py:lite",
     "mobilenet_inspired.py:before",
     "resnet50_emotion.py:attention",
+    "resnet50_emotion.py:baseline",
+    "resnet50_emotion.py:high_accuracy",
     "resnet50_emotion.py:efficientnet",
     "resnet50_emotion.py:vit",
 ]
@@ -29,10 +32,7 @@ VARIANTS = [
 EVERY_VARIANT = [
     *VARIANTS,
     "convnext_emotenet.py:large",
-    "convnext_emotenet.py:lite",
     "convnext_emotenet.py:transfer",
-    "resnet50_emotion.py:high_accuracy",
-    "resnet50_emotion.py:baseline",
     "affectnet_convnext_large.py:layer_decay",
     "squeezenet_inspired.py:before",
     "resnet_inspired.py:before",
