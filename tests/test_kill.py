@@ -19,7 +19,7 @@ from emojax.config import CheckpointConfig
 
 RECIPE = """
 from pathlib import Path
-from emojax import config
+from emojax import config_json
 def get_config():
     return config_json.from_json(Path(__file__).with_suffix(".json").read_text())
 """
