@@ -135,6 +135,7 @@ def test_regression_10_attention_over_one_pooled_vector_is_linear_and_over_token
     assert error < 1e-5 if length == 1 else error > 0.05
 
 
+@pytest.mark.peers
 def test_self_attention_is_that_of_torch():
     torch = pytest.importorskip("torch")
     theirs = torch.nn.MultiheadAttention(32, num_heads=8, batch_first=True)

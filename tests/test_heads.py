@@ -461,6 +461,7 @@ class Torch:
         return x * self.nn.conv1d(mean, kernel, padding=kernel.shape[-1] // 2).sigmoid()[:, 0, :, None, None]
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("train", [False, True])
 def test_emote_is_that_of_torch(train):
     torch = pytest.importorskip("torch")
@@ -493,6 +494,7 @@ def test_emote_is_that_of_torch(train):
     np.testing.assert_allclose(logits, t.dense(y, "dense"), rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("train", [False, True])
 def test_emote_lite_is_that_of_torch(train):
     torch = pytest.importorskip("torch")
@@ -507,6 +509,7 @@ def test_emote_lite_is_that_of_torch(train):
     np.testing.assert_allclose(run(module, variables, x, train=train)[0], t.dense(y, "dense"), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.peers
 def test_deep_is_that_of_torch():
     torch = pytest.importorskip("torch")
     x = normal(7, 3, 2, 2, 16)

@@ -264,6 +264,7 @@ def agree(name, net, size):
     assert np.abs(got - expected).max() < 1e-4
 
 
+@pytest.mark.peers
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 75])
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3"])
@@ -271,6 +272,7 @@ def test_efficientnet_agrees_with_torchvision(name, size):
     agree(name, pytest.importorskip("torchvision").models.get_model(name, num_classes=7), size)
 
 
+@pytest.mark.peers
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_b0", "vit_small_patch16", "vit_base_patch16"])
 def test_networks_agree_with_timm(name):
@@ -278,6 +280,7 @@ def test_networks_agree_with_timm(name):
     agree(name, pytest.importorskip("timm").create_model(name + suffix, num_classes=7), size)
 
 
+@pytest.mark.peers
 @pytest.mark.slow
 def test_vit_agrees_with_timm_on_larger_images():
     """timm averages where a grid shrinks, and so agrees only where it grows."""
@@ -285,6 +288,7 @@ def test_vit_agrees_with_timm_on_larger_images():
     agree("vit_small_patch16", timm.create_model("vit_small_patch16_224", num_classes=7, dynamic_img_size=True), 272)
 
 
+@pytest.mark.peers
 @pytest.mark.slow
 def test_training_step_moves_statistics_as_torchvision_does():
     torch, torchvision = pytest.importorskip("torch"), pytest.importorskip("torchvision")

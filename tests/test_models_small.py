@@ -130,6 +130,7 @@ def test_inspired_networks_start_as_torch_layers_do(name):
             assert abs(value.std() * 3**0.5 / bound - 1) < 0.1 and np.abs(value).max() > 0.98 * bound, path
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenetv3_small"])
 def test_published_networks_start_as_torchvision_does(name):
     """Standard deviations of every tensor against a network that torchvision made."""
@@ -283,6 +284,7 @@ def peer(name):
     return net, state
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("size", [64, pytest.param(97, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_agrees_with_torch(name, size):
@@ -299,6 +301,7 @@ def test_agrees_with_torch(name, size):
     assert np.abs(got - expected).max() < 1e-4
 
 
+@pytest.mark.peers
 def test_mobilenetv3_trains_as_torchvision_does():
     """One forward pass in train mode: every running mean and variance after it, and the logits."""
     torch = pytest.importorskip("torch")

@@ -41,6 +41,7 @@ def test_golden_logits_of_torch(name):
     assert np.abs(got - expected).max() < 1e-4
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     "name", ["resnet18", "resnet34", "resnet50", "convnext_atto", "convnext_femto", "convnext_pico"]
 )
@@ -48,6 +49,7 @@ def test_small_networks_agree_with_torch(name):
     against_torch(name, 64)
 
 
+@pytest.mark.peers
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [65, 96])
 @pytest.mark.parametrize(
@@ -72,6 +74,7 @@ def against_torch(name, size):
     assert np.abs(got - expected).max() < 1e-4 * max(1.0, np.abs(expected).max() / 10)
 
 
+@pytest.mark.peers
 def test_training_step_moves_statistics_as_torch_does():
     """One forward pass in train mode: logits and every running mean and variance."""
     torch = pytest.importorskip("torch")

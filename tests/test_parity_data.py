@@ -7,6 +7,8 @@ from PIL import Image
 from emojax.data import colour, geometry, mixing, policies
 from emojax.types import Batch
 
+pytestmark = pytest.mark.peers
+
 TORCHVISION = {name: name.title().replace("_", "") for name in policies.OPS} | {
     "colour": "Color",
     "autocontrast": "AutoContrast",

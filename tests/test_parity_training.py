@@ -1,5 +1,6 @@
 """Losses, schedules, optimizers and averages against PyTorch and timm, where they install."""
 
+import functools
 import warnings
 
 import jax
@@ -14,6 +15,7 @@ from emojax.schedules import ScheduleSpec
 from emojax.types import ModelOutput
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.peers
 functional = torch.nn.functional
 RNG = np.random.default_rng(0)
 LOGITS = (4 * RNG.standard_normal((32, 7))).astype(np.float32)
@@ -105,9 +107,9 @@ def test_distillation_of_torch(temperature):
 
 
 def test_attention_transfer_of_torch():
-    a, b = (RNG.standard_normal((4, 5, 6, 8)).astype(np.float32) for _ in range(2))
+    a, b = (jnp.asarray(RNG.standard_normal((4, 5, 6, 8)), jnp.float32) for _ in range(2))
     first, second = (
-        functional.normalize(torch.tensor(x).permute(0, 3, 1, 2).pow(2).mean(1).flatten(1), dim=1) for x in (a, b)
+        functional.normalize(torch.tensor(np.asarray(x)).permute(0, 3, 1, 2).pow(2).mean(1).flatten(1), dim=1) for x in (a, b)
     )
     theirs = (first - second).pow(2).mean(1)
     np.testing.assert_allclose(distill.attention_transfer((a, a), (b, a)), theirs, rtol=1e-4, atol=1e-7)
@@ -188,8 +190,8 @@ def test_optimizers_of_torch(name):
     }[name]()
     config = OptimConfig(name=name, weight_decay=0.3, no_decay="", beta1=0.8, beta2=0.95, momentum=0.7, clip_norm=1.5)
     params = {"w": jnp.asarray(start)}
-    tx = optim.make(config, params, rate=lambda _: 0.05, frozen="", depth=lambda _: 0, head="")
-    state, step = tx.init(params), jax.jit(tx.update)
+    tx = optim.make(config, params, frozen="", depth=lambda _: 0, head="")
+    state, step = tx.init(params), jax.jit(functools.partial(tx.update, rate=0.05))
     for _ in range(12):
         theirs.zero_grad()
         (torch.tensor(scale) * w**2).sum().backward()
@@ -210,8 +212,8 @@ def test_muon_of_torch():
     torch.optim.Muon([w], 0.1, weight_decay=0.3, momentum=0.9, adjust_lr_fn="match_rms_adamw").step()
     params = {"kernel": jnp.asarray(start)}
     config = OptimConfig(name="muon", weight_decay=0.3, momentum=0.9)
-    tx = optim.make(config, params, rate=lambda _: 0.1, frozen="", depth=lambda _: 0, head="")
-    updates, _ = tx.update({"kernel": jnp.asarray(grad)}, tx.init(params), params)
+    tx = optim.make(config, params, frozen="", depth=lambda _: 0, head="")
+    updates, _ = tx.update({"kernel": jnp.asarray(grad)}, tx.init(params), params, rate=0.1)
     np.testing.assert_allclose(updates["kernel"], w.detach().numpy().T - start, atol=2e-3)
     assert float(jnp.abs(updates["kernel"]).max()) > 0.05
 

@@ -23,6 +23,7 @@ def test_more_is_better():
     assert (state.best, state.scale) == (0.6, 0.5)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("lower", [True, False])
 def test_equals_torch(lower):
     torch = pytest.importorskip("torch")

@@ -137,6 +137,7 @@ def test_zooms_are_pillows_resize_and_crop(kind):
         assert np.abs(seen("ten", f"{name}, mirror") - expected[:, ::-1]).max() <= 1, name
 
 
+@pytest.mark.peers
 def test_against_torchvision():
     torch = pytest.importorskip("torch")
     with warnings.catch_warnings():
