@@ -7,8 +7,9 @@ transfer (distillation also matches attention maps). The document gives batch, a
 cycles, starts of SWA and distillation, loss weights, dropout, decay, clipping and patience. Mixing, phases and
 augmentation are those of its published code; where that never did what it says (warm-up, cycles and the teacher were
 configured and not used), this recipe does. One thing differs: in the first five epochs mixed batches take the focal
-loss of their dominant label, where its code takes plain cross-entropy. A phase's factor also scales the augmentation,
-flips included. Stated: 80 to 82 %, as a claim. Meant for a GPU.
+loss of their dominant label, where its code takes plain cross-entropy. A phase's factor also scales the augmentation
+(not flips), where its code scales mixing alone; rotation, shift and zoom are one resampling. Stated: 80 to 82 %, as a
+claim. Meant for a GPU.
 """
 
 import dataclasses
@@ -50,7 +51,7 @@ def stage(start: int, stop: int) -> StageConfig:
         strength=factor,
         mixup=factor if start >= MIXUP else 0,
         cutmix=factor if start >= CUTMIX else 0,
-        frozen="^(stem|stage)" if start < FROZEN else "",
+        frozen="^(stem|stage|head/norm/)" if start < FROZEN else "",
         loss=early if start < SOFT else LossConfig(name=""),
         distill=int(start >= DISTILL),
         judge="weights",

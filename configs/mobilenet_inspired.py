@@ -34,6 +34,7 @@ def get_config(variant: str = "") -> Config:
 def after() -> Config:
     return Config(
         image_size=224,
+        fit="squash",
         batch_size=128,
         data=DataConfig(path="FOLDER"),
         augment=AugmentConfig(
@@ -66,6 +67,7 @@ def after() -> Config:
 def before() -> Config:
     return Config(
         image_size=224,
+        fit="squash",
         batch_size=32,
         data=DataConfig(path="FOLDER"),
         augment=AugmentConfig(

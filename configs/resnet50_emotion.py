@@ -13,8 +13,9 @@ Five stratified folds, and the document's ensemble of three networks:
 Variants: attention (8 heads over the 7x7 map before pooling), efficientnet (B3), vit (B/16), high_accuracy (the gated
 sibling of the document's project), baseline (the ResNet-18 it started from). The document corrects class imbalance
 three times, by data.sampler, loss.class_weights and the focal loss: each is one switch, and the log says what share of
-the loss each class has. Its 5e-3 is high for AdamW; try --config.optim.learning_rate=1e-3. Pretrained weights are not
-loaded yet. The document aims at 80 % and has no measurement. Meant for a GPU.
+the loss each class has. Rotation, shift and zoom are one resampling. Its 5e-3 is high for AdamW; try
+--config.optim.learning_rate=1e-3. Pretrained weights are not loaded yet. The document aims at 80 % and has no
+measurement. Meant for a GPU.
 """
 
 from emojax import recipes
@@ -45,6 +46,7 @@ def get_config(variant: str = "") -> Config:
     config = Config(
         seed=42,
         image_size=224,
+        fit="squash",
         batch_size=32,
         data=DataConfig(path="FOLDER", sampler="balanced", split_seed=42),
         augment=AugmentConfig(
@@ -79,6 +81,7 @@ def get_config(variant: str = "") -> Config:
     )
     if variant == "high_accuracy":
         config.optim.learning_rate, config.optim.accumulate = 1e-3, 2
+        config.schedule.div = 1e-3 / 3e-4
         config.stages = (StageConfig(epochs=80, views="center"),)
     if variant == "baseline":
         config.loss = LossConfig(smoothing=0.05, class_weights="balanced")

@@ -128,6 +128,18 @@ def _save(
         raise CheckpointError(f"{folder}: checkpoint {step} was refused; is there a newer one already?")
 
 
+def kept_steps(workdir: Path) -> list[int]:
+    """Steps of the checkpoints that a run keeps because they were judged well, best first. Raises `CheckpointError`
+    where there is none."""
+    folder = workdir / FOLDER
+    if not folder.is_dir():
+        raise CheckpointError(f"{workdir} holds no checkpoints; is it the --workdir of a training run?")
+    with contextlib.closing(_manager(workdir, read_only=True)) as manager:
+        if not (steps := _ranked(manager)):
+            raise CheckpointError(f"{folder} holds no complete checkpoint; the run was stopped before its first one")
+        return steps
+
+
 def load_weights(workdir: Path, *, which: str) -> tuple[int, Meta, Any]:
     """Opens a run's checkpoint for prediction.
 

@@ -20,8 +20,9 @@ def combine(
 
     Args:
       predictions: M of them, with equal ids and labels in the same order.
-      how: "probs", the mean of the probabilities, or "logits", softmax of the mean logarithm of the probabilities (the
-        same as that of the mean logits, for a row's logits are its log-probabilities up to a constant).
+      how: "probs", the mean of the probabilities, or "logits", softmax of the mean logarithm of the probabilities. That
+        is the mean of the logits, which are log-probabilities up to a constant, if each model's prediction is of one
+        view or `eval.view_average` is logits; otherwise it is the geometric mean of the members.
       class_names: the K class names of each of the M.
       names: what messages call the M; by default "model 1" and so on.
 

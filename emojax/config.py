@@ -202,7 +202,8 @@ class LossConfig:
 @dataclass(slots=True, kw_only=True)
 class DistillConfig:
     """Self-distillation (Hinton et al. 2015, arXiv:1503.02531), in stages with `distill` = 1: alpha T^2 KL(teacher ||
-    student) + (1 - alpha) task loss. The teacher is a copy made where distillation starts and at every restart."""
+    student) + (1 - alpha) times the loss on the label; a regulariser keeps its weight. The teacher is a copy made where
+    distillation starts and at every restart."""
 
     alpha: float = 0.4
     """Weight of the teacher, (0, 1]."""
@@ -281,8 +282,8 @@ class OptimConfig:
     sam: float = 0.0
     """Sharpness-aware minimisation (Foret et al. 2020, arXiv:2010.01412): radius rho; 0 = off. Doubles the work."""
     layer_decay: float = 1.0
-    """Layer-wise rate decay (Clark et al. 2020, arXiv:2003.10555): a block d blocks below the head learns with
-    layer_decay ** d of the rate; 1 = off."""
+    """Layer-wise rate decay (Clark et al. 2020, arXiv:2003.10555): a block d blocks (ConvNeXt: groups of three) below
+    the head learns with layer_decay ** d of the rate; 1 = off."""
     accumulate: int = 1
     """Batches whose gradients are averaged into one update (optax.MultiSteps)."""
 
@@ -322,7 +323,7 @@ class StageConfig:
     image_size: int = 0
     """Side of the square training and evaluation images, pixels; 0 = `Config.image_size`."""
     strength: float = 1.0
-    """Factor on every augmentation probability and magnitude, >= 0."""
+    """Factor on augmentation probabilities and magnitudes (not of flips), >= 0; 0 = no augmentation."""
     mixup: float = 1.0
     """Factor on `mixup_probability`, >= 0; 0 = no MixUp in this stage."""
     cutmix: float = 1.0
@@ -347,6 +348,8 @@ class StageConfig:
     """Weights that are evaluated in this stage: weights, ema or swa; empty = ema when there is one, else weights."""
     views: str = ""
     """Test-time views in this stage; empty = `eval.views`."""
+    patience: int = 0
+    """Evaluations without improvement of `eval.metric` before the stage ends early and the next begins; 0 = never."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -403,6 +406,8 @@ class Config:
     """Seed of initialisation, data order, augmentation and dropout."""
     image_size: int = 224
     """Side of the square input images, pixels."""
+    fit: str = "crop"
+    """How a picture becomes square: crop (its central square) or squash (all of it, with other proportions)."""
     batch_size: int = 64
     """Images per step over all devices, before accumulation."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -16,34 +16,35 @@ Distill = Callable[[ModelOutput, ModelOutput, Float[Array, " B"]], Float[Array, 
 """(student's output, teacher's output, task loss [B]) → combined loss [B]."""
 
 
-def make(config: DistillConfig) -> Distill:
-    """alpha times the teacher's loss + (1 - alpha) times the task's, per example."""
+def make(config: DistillConfig, penalty: Callable[[Float[Array, "B K"]], Float[Array, " B"]]) -> Distill:
+    """alpha times `loss` + (1 - alpha) times the task's loss + attention times `attention_transfer` + the penalty on
+    the student's logits, per example: alpha divides the label's part, and nothing else, with the teacher. The teacher
+    gets no gradient.
+
+    The result raises `ConfigError` where `attention` is on and the model has no taps.
+    """
 
     def combined(student: ModelOutput, teacher: ModelOutput, task: Float[Array, " B"]) -> Float[Array, " B"]:
-        taught = loss(student, teacher, temperature=config.temperature, attention=config.attention)
-        return config.alpha * taught + (1 - config.alpha) * task
+        teacher = jax.lax.stop_gradient(teacher)
+        taught = loss(student.logits, teacher.logits, temperature=config.temperature)
+        value = config.alpha * taught + (1 - config.alpha) * task + penalty(student.logits)
+        if not config.attention:
+            return value
+        if not student.aux:
+            raise ConfigError("config.distill.attention: expected 0, since this model offers no maps to compare")
+        return value + config.attention * attention_transfer(student.aux, teacher.aux)
 
     return combined
 
 
-def loss(student: ModelOutput, teacher: ModelOutput, *, temperature: float, attention: float) -> Float[Array, " B"]:
-    """T^2 KL(softmax(teacher / T) || softmax(student / T)) + attention times `attention_transfer`, per example.
+def loss(student: Float[Array, "B K"], teacher: Float[Array, "B K"], *, temperature: float) -> Float[Array, " B"]:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)) of logits, per example.
 
-    T^2 keeps the size of the gradient when T changes. The teacher gets no gradient. Source:
-    Hinton et al. 2015, arXiv:1503.02531.
-
-    Raises:
-      ConfigError: `attention` is on and the model has no taps.
+    T^2 keeps the size of the gradient when T changes. Source: Hinton et al. 2015, arXiv:1503.02531.
     """
-    teacher = jax.lax.stop_gradient(teacher)
-    log_t = jax.nn.log_softmax(teacher.logits / temperature)
-    log_s = jax.nn.log_softmax(student.logits / temperature)
-    value = temperature**2 * jnp.sum(jnp.exp(log_t) * (log_t - log_s), axis=-1)
-    if not attention:
-        return value
-    if not student.aux:
-        raise ConfigError("config.distill.attention: expected 0, since this model offers no maps to compare")
-    return value + attention * attention_transfer(student.aux, teacher.aux)
+    log_t = jax.nn.log_softmax(teacher / temperature)
+    log_s = jax.nn.log_softmax(student / temperature)
+    return temperature**2 * jnp.sum(jnp.exp(log_t) * (log_t - log_s), axis=-1)
 
 
 def attention_transfer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,13 +39,14 @@ def write_result(
     info = report.RunInfo(
         dataset=dataset.name,
         step=chosen.step,
+        result=chosen.name,
         selected_by=config.eval.metric,
         seed=config.seed,
         views=config.eval.views,
         seconds=ending.seconds,
         notes=dataset.notes,
         skipped=dataset.skipped + gone,
-        command=" ".join(sys.argv),
+        command=shlex.join(sys.argv),
         config_differences=tuple(config_json.differences(Config(), config)),
         candidates=compared,
         stages=report.stage_rows(parts.stages, parts.per_epoch, history),
@@ -63,7 +65,7 @@ def write_result(
         judged = metrics.evaluate(found, dataset.class_names)
         monitor.figure(f"report/{name}", info.step, plots.confusion(judged, title=f"Confusion matrix, {name}"))
         monitor.say(
-            f"{name:<5} " + ", ".join(f"{key.replace('_', ' ')} {value:.4f}" for key, value in judged.numbers().items())
+            f"{name:<5} " + ", ".join(f"{metrics.text(key)} {value:.4f}" for key, value in judged.numbers().items())
         )
         if parallel.is_main():
             report.write(folder / "report", split=name, report=judged, predictions=found, history=history, run=info)
@@ -92,7 +94,13 @@ def _choose(
     if chosen is None:
         raise TrainingError("the run ended without a checkpoint")  # unreachable: the best checkpoint is always eligible
     compared = tuple(
-        report.Compared(name=c.name, step=c.step, numbers=judged.numbers(), chosen=c is chosen) for c, judged in rows
+        report.Compared(
+            name=c.name if c.eligible else f"{c.name} (to compare)",
+            step=c.step,
+            numbers=judged.numbers(),
+            chosen=c is chosen,
+        )
+        for c, judged in rows
     )
     if len(compared) > 1:
         for line in report.compared_lines(compared, metric=config.eval.metric):

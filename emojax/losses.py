@@ -108,7 +108,19 @@ REGULARISERS = {"none": _none, "uniform": kl_to_uniform, "entropy": entropy}
 
 
 def make(config: LossConfig, class_weight: np.ndarray | None = None) -> Loss:
-    """The training loss of a config.
+    """The training loss of a config: `task` + `penalty`, (logits [B, K], label [B, K]) → [B]."""
+    first, second = task(config, class_weight), penalty(config)
+    return lambda logits, label: first(logits, label) + second(logits)
+
+
+def penalty(config: LossConfig) -> Callable[[Float[Array, "B K"]], Float[Array, " B"]]:
+    """The regulariser times its weight, logits [B, K] → [B]. Raises `ConfigError` when its name is unknown."""
+    regulariser = _choose(REGULARISERS, config.regulariser, knob="regulariser")
+    return lambda logits: config.regulariser_weight * regulariser(jax.nn.log_softmax(logits))
+
+
+def task(config: LossConfig, class_weight: np.ndarray | None = None) -> Loss:
+    """The loss against the label, without the regulariser.
 
     Args:
       config: the knobs. Smoothing comes after the treatment of mixtures: with `parts` and `dominant`, it is the single
@@ -125,15 +137,13 @@ def make(config: LossConfig, class_weight: np.ndarray | None = None) -> Loss:
     base = _choose(LOSSES, config.name, knob="name")
     smooth = _choose(SMOOTHING, config.smoothing_style, knob="smoothing_style")
     mixed = _choose(MIXED, config.mixed, knob="mixed")
-    regulariser = _choose(REGULARISERS, config.regulariser, knob="regulariser")
     weight = 1.0 if class_weight is None else jnp.asarray(class_weight, jnp.float32)
 
     def loss(logits: Float[Array, "B K"], label: Float[Array, "B K"]) -> Float[Array, " B"]:
         log_p = jax.nn.log_softmax(logits)
         pure = jnp.max(label, axis=-1, keepdims=True) >= _PURE
         amount = config.smoothing * (1.0 if config.smooth_mixed else pure.astype(jnp.float32))
-        value = mixed(lambda target: base(config, log_p, smooth(target, amount), weight), label)
-        return value + config.regulariser_weight * regulariser(log_p)
+        return mixed(lambda target: base(config, log_p, smooth(target, amount), weight), label)
 
     return loss
 

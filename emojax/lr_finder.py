@@ -15,6 +15,8 @@ from emojax.wiring import Parts
 
 SMOOTHING = 0.98
 """Decay of the running mean of the loss."""
+_CLEARLY = 0.02
+"""Share of the loss by which it must fall for a suggestion."""
 BLOW_UP = 4.0
 """The test ends where the smoothed loss exceeds this many times its smallest value."""
 
@@ -25,7 +27,8 @@ class Found:
 
     Attributes:
       rates, losses, smoothed: float64 [N].
-      steepest: rate at which the smoothed loss falls fastest per decade: a good peak learning rate.
+      steepest: rate at which the smoothed loss falls fastest per decade: a good peak learning rate. NaN where it does
+        not clearly fall. The first tenth is left out: a mean of so few losses is noise.
       lowest: rate at its minimum; the largest useful rate is about a tenth of it.
     """
 
@@ -71,6 +74,9 @@ def _read(losses: np.ndarray, smoothed: np.ndarray, *, low: float, growth: float
     if len(losses) < 10:
         raise ConfigError(f"the loss blew up after {len(losses)} updates; start from a lower rate (--low)")
     rates = low * np.exp(growth * np.arange(len(losses)))
-    bottom = int(smoothed.argmin())
-    slope = np.gradient(smoothed)[: max(bottom, 1)]
-    return Found(rates, losses, smoothed, steepest=float(rates[slope.argmin()]), lowest=float(rates[bottom]))
+    first = max(5, len(losses) // 10)
+    bottom = first + int(smoothed[first:].argmin())
+    slope = np.gradient(smoothed)[first : bottom + 1]
+    falls = smoothed[first] - smoothed[bottom] > _CLEARLY * smoothed[first]
+    steepest = float(rates[first + slope.argmin()]) if falls else math.nan
+    return Found(rates, losses, smoothed, steepest=steepest, lowest=float(rates[bottom]))

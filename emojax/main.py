@@ -41,8 +41,9 @@ def _parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> lis
     except (KeyError, flags.UnrecognizedFlagError) as error:
         raise ConfigError(_unknown_knob(argv, error)) from error
     except IndexError as error:
+        named = ", ".join(sorted(set(re.findall(r"config\.(stages\[\d+\])", " ".join(argv)))))
         raise ConfigError(
-            "the command line names a stage that the recipe does not have, see --config.stages[N]"
+            f"the recipe has fewer stages than the command line names ({named}); 0 is the first"
         ) from error
     except SyntaxError as error:
         raise ConfigError(f"the recipe is not valid Python: {error}") from error
@@ -71,9 +72,18 @@ def _checked(found: object) -> config_lib.Config:
 
 
 def _find_recipes(argv: list[str]) -> list[str]:
-    """`argv` with --config=NAME and --config NAME as --config=PATH."""
-    text = "\0".join(argv)
-    return re.sub(r"(?<=\0)--?config[=\0]([^\0]*)", lambda m: f"--config={recipes.find(m[1])}", text).split("\0")
+    """`argv` with --config=NAME and --config NAME as --config=PATH; of a knob that is set twice, the last one stays
+    (a tuple would get the values of both)."""
+
+    def found(match: re.Match[str]) -> str:
+        if recipes.split(match[1])[1]:
+            recipes.load(match[1])  # says in one line what is wrong with a variant
+        return f"--config={recipes.find(match[1])}"
+
+    argv = re.sub(r"(?<=\0)--?config[=\0]([^\0]*)", found, "\0".join(argv)).split("\0")
+    last = {match[1]: i for i, arg in enumerate(argv) if (match := re.match(r"--?(config\.[^=]+)=", arg))}
+    kept = set(last.values())
+    return [arg for i, arg in enumerate(argv) if i in kept or not re.match(r"--?config\.[^=]+=", arg)]
 
 
 def _unknown_knob(argv: list[str], error: Exception) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "check_number",
     "evaluate",
     "rank",
+    "text",
 ]
 
 NUMBERS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "top2_accuracy", "loss")
@@ -139,6 +140,11 @@ class Report:
 def rank(report: Report, name: str) -> float:
     """What makes one report better than another: the number called `name`, negated where less is better."""
     return -report.number(name) if name in LOWER_IS_BETTER else report.number(name)
+
+
+def text(number: str) -> str:
+    """How a number of a report is spelled in running text: `macro_f1` is macro-F1."""
+    return number.replace("_f1", "-F1").replace("_", " ")
 
 
 def check_number(name: str) -> None:

@@ -134,7 +134,7 @@ def history(rows: Iterable[Mapping[str, Any]], *, title: str = "Training history
       rows: rows of metrics.jsonl with kind "train" or "eval"; of the latter those of the split "val" are drawn.
     """
     rows = list(rows)
-    train = [row for row in rows if row.get("kind") == "train"]
+    train = _long_windows([row for row in rows if row.get("kind") == "train"])
     val = [row for row in rows if row.get("kind") == "eval" and row.get("split", "val") == "val"]
     figure, axes = _figure(11, 7.4, shape=(2, 2))
     (loss, accuracy), (rate, gap) = axes
@@ -169,6 +169,14 @@ def history(rows: Iterable[Mapping[str, Any]], *, title: str = "Training history
             ax.legend(frameon=False, fontsize=SMALL)
     _heading(figure, title)
     return figure
+
+
+def _long_windows(train: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that stand for at least half as many updates as the longest: an evaluation ends a row early, and the
+    mean of one or two batches would be drawn as a jump."""
+    steps = np.array([0, *(row["step"] for row in train)])
+    length = np.diff(steps)
+    return [row for row, n in zip(train, length, strict=True) if 2 * n >= length.max()]
 
 
 def sample_grid(images: UInt8[np.ndarray, "N H W C"], titles: Sequence[str] = (), *, title: str = "") -> Figure:
@@ -220,13 +228,14 @@ def rate_finder(
     figure, ax = _figure(8.4, 4.6)
     ax.plot(rates, losses, color=SKY, linewidth=1, alpha=0.7, label="Loss of one update")
     ax.plot(rates, smoothed, color=BLUE, linewidth=2, label="Smoothed")
-    for rate, colour, text in ((steepest, GREEN, "steepest"), (lowest, VERMILION, "lowest")):
-        ax.axvline(rate, color=colour, linestyle=(0, (4, 3)), linewidth=1.4, label=f"{text}: {rate:.1e}")
+    for rate, colour, text in ((steepest, GREEN, "Steepest"), (lowest, VERMILION, "Lowest")):
+        if np.isfinite(rate):
+            ax.axvline(rate, color=colour, linestyle=(0, (4, 3)), linewidth=1.4, label=f"{text}: {rate:.1e}")
     ax.set_xscale("log")
     shown = np.concatenate([smoothed, losses])
     ax.set_ylim(max(0, shown.min() * 0.95), np.quantile(shown, 0.98) * 1.05)
     _style(ax, xlabel="Learning rate", ylabel="Training loss", grid="both")
-    ax.legend(frameon=False, fontsize=SMALL, loc="upper left")
+    figure.legend(frameon=False, fontsize=SMALL, loc="outside lower center", ncols=4)
     _heading(figure, "Learning-rate range test")
     return figure
 

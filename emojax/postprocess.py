@@ -11,6 +11,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -47,22 +48,28 @@ class PostProcess:
             raise DataError(f"post-processing: the temperature must be above 0, found {self.temperature}")
         _check_pairs([(i, j) for i, j, _ in self.pairs], k)
 
-    def to_json(self) -> str:
-        """JSON text, read back by `from_json`."""
-        return json.dumps(dataclasses.asdict(self))
+    def to_json(self, class_names: Sequence[str]) -> str:
+        """JSON text, read back by `from_json`; the names tell what the class ids mean."""
+        return json.dumps({"class_names": list(class_names), **dataclasses.asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str, *, where: str = "post-processing") -> PostProcess:
-        """Rebuilds what `to_json` wrote; anything else raises `DataError` naming `where`."""
+    def from_json(cls, text: str, class_names: Sequence[str], *, where: str = "post-processing") -> PostProcess:
+        """Rebuilds what `to_json` wrote; anything else, and other classes, raise `DataError` naming `where`."""
         try:
             value = json.loads(text)
+            if value["class_names"] != list(class_names):
+                raise DataError(
+                    f"{where}: is for the classes {', '.join(value['class_names'])}, not {', '.join(class_names)}"
+                )
             return cls(
                 temperature=float(value["temperature"]),
                 threshold=tuple(float(x) for x in value["threshold"]),
                 pairs=tuple((int(i), int(j), float(margin)) for i, j, margin in value["pairs"]),
             )
         except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{where}: expected temperature, threshold and pairs as JSON ({error!r})") from error
+            raise DataError(
+                f"{where}: expected class_names, temperature, threshold and pairs as JSON ({error!r})"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,6 +117,15 @@ SEED_000 = Named(
     },
 )
 """The numbers of seed 000, set by hand for its seven classes."""
+
+
+def read(path: Path, class_names: Sequence[str]) -> PostProcess:
+    """The post-processing in a file of `PostProcess.to_json`. Raises `DataError` when it cannot be read or is for other
+    classes."""
+    try:
+        return PostProcess.from_json(path.read_text(encoding="utf-8"), class_names, where=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
 
 
 def apply(post: PostProcess, predictions: Predictions) -> Predictions:

@@ -140,11 +140,11 @@ class Classifier:
             # A whole number of images per device; padding has weight 0.
             batch_size += -batch_size % jax.device_count()
             weights = parallel.replicate(mesh, self._weights)
-            crop = self.config.eval.crop
             with pipeline.eval_batches(
                 split,
                 size=self.image_size,
-                crop=crop,
+                crop=self.config.eval.crop,
+                fit=self.config.fit,
                 batch_size=batch_size,
                 process=parallel.process(),
             ) as batches:

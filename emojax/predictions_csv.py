@@ -32,6 +32,16 @@ def write(path: Path, predictions: Predictions, class_names: tuple[str, ...]) ->
     write_text(path, buffer.getvalue())
 
 
+def of_run(workdir: Path, split: str) -> tuple[Predictions, tuple[str, ...]]:
+    """(predictions, class names) that a finished run has left for `split`. Raises `DataError` when it left none."""
+    path = workdir / "report" / f"{split}-predictions.csv"
+    if not path.is_file():
+        left = [other for other in ("val", "test") if path.with_name(f"{other}-predictions.csv").is_file()]
+        why = f"its data have {' and '.join(left)} only" if left else "is it the --workdir of a finished run?"
+        raise DataError(f"{workdir}: there are no predictions for {split}; {why}")
+    return read(path)
+
+
 def read(path: Path) -> tuple[Predictions, tuple[str, ...]]:
     """(predictions, class names) of a file that `write` made. Raises `DataError` naming file and line."""
     if not path.is_file():

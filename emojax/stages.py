@@ -19,7 +19,8 @@ class Stage:
       name: what the table of stages calls it.
       start, stop: first update of the stage, and the first one after it.
       image_size: side of the images, pixels.
-      strength, mixup, cutmix, frozen, distill, start_from, judge, views: as in `StageConfig`, defaults filled in.
+      strength, mixup, cutmix, frozen, distill, start_from, judge, views, patience: as in `StageConfig`, defaults filled
+        in.
       train: whether the weights are updated; otherwise the steps pass and one evaluation stands at their end.
       spec, schedule: the learning-rate schedule in steps, and as configured; stages that share the run's schedule have
         one span together.
@@ -45,6 +46,7 @@ class Stage:
     start_from: str
     judge: str
     views: str
+    patience: int
     train: bool
     spec: ScheduleSpec
     schedule: ScheduleConfig
@@ -97,6 +99,7 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
                 start_from=stage.start_from,
                 judge=stage.judge or ("ema" if "ema" in config.average.name else "weights"),
                 views=stage.views or config.eval.views,
+                patience=stage.patience,
                 train=bool(stage.train),
                 spec=spec,
                 schedule=dataclasses.replace(stage.schedule if own else config.schedule),
@@ -192,11 +195,13 @@ def swa_steps(config: Config, per_epoch: float) -> tuple[int, ...]:
     return tuple(sorted(steps - {0}))
 
 
-def every(epochs: float, per_epoch: float) -> int:
-    """An interval in epochs as updates, at least one; 0 stays 0 (never)."""
-    return max(1, round(epochs * per_epoch)) if epochs > 0 else 0
+def due(step: int, every_epochs: float, per_epoch: float) -> bool:
+    """Whether something that happens every so many epochs is due after update number `step`; never for 0.
 
-
-def due(step: int, interval: int) -> bool:
-    """Whether something that happens every `interval` updates is due after update number `step`."""
-    return interval > 0 and step > 0 and step % interval == 0
+    It is due at the updates nearest to the multiples of the interval: an interval that was rounded once would drift
+    away from the epochs, and from the ends of stages.
+    """
+    if every_epochs <= 0 or step <= 0:
+        return False
+    interval = max(1.0, every_epochs * per_epoch)
+    return step == round(round(step / interval) * interval)

@@ -30,8 +30,9 @@ from emojax import (
 from emojax.config import Config
 from emojax.errors import TrainingError
 from emojax.monitor import Monitor
+from emojax.patience import Patience
 from emojax.plateau import Plateau
-from emojax.stages import Stage, check_length, due, every
+from emojax.stages import Stage, check_length, due
 from emojax.types import TrainState
 from emojax.validate import validate
 from emojax.wiring import Parts
@@ -81,10 +82,10 @@ class _Loop:
 
     best: float | None = None
     """Best rank so far: the value of `eval.metric`, negated where less is better."""
-    mark: float | None = None
-    """Rank that the next improvement must beat by `eval.min_delta`."""
-    waited: int = 0
-    """Evaluations since then."""
+    patience: dict[str, Any] = dataclasses.field(default_factory=lambda: dataclasses.asdict(Patience()))
+    """What early stopping of the run waits for."""
+    stage_patience: dict[str, Any] = dataclasses.field(default_factory=lambda: dataclasses.asdict(Patience()))
+    """What the stage's own waits for."""
     plateau: dict[str, Any] = dataclasses.field(default_factory=lambda: dataclasses.asdict(Plateau()))
     """State of a learning rate that waits for plateaus."""
     stopped: bool = False
@@ -100,18 +101,19 @@ def _train(
 ) -> None:
     """The loop. "Step n" always means "after n updates"; what is due is a function of the step."""
     config = parts.config
-    evaluate_every = every(config.eval.every_epochs, parts.per_epoch)
-    save_every = every(config.checkpoint.every_epochs, parts.per_epoch)
     empty = parallel.replicate(parts.mesh, metrics.TrainMetrics.empty())
     clock = time.monotonic() - loop.seconds
     for stage in parts.stages:
         if loop.stopped or int(state.step) >= stage.stop:
             continue
         state = transitions.entered(parts, stage, state, checkpointer)
-        state = _with_fresh_plateau(parts, state, loop, stage)
+        state = _with_fresh_waits(parts, state, loop, stage)
         if not stage.train:
             state = transitions.passed(parts, stage, state)
             state = _judge(parts, state, loop, stage, checkpointer, monitor)
+            continue
+        if _is_over(stage, loop):  # the run was stopped between the stage's early end and the next checkpoint
+            state = transitions.ended(parts, stage, state, checkpointer)
             continue
         train_step, new = wiring.train_step(parts, stage)
         if new:
@@ -132,9 +134,9 @@ def _train(
                     _log(pending, monitor)
                     pending = None
                 monitor.tick(step, wait_for=totals)
-                judge = due(step, evaluate_every) or step == stage.stop
-                save = judge or due(step, save_every)
-                if save or due(step, config.monitor.log_every):
+                judge = due(step, config.eval.every_epochs, parts.per_epoch) or step == stage.stop
+                save = judge or due(step, config.checkpoint.every_epochs, parts.per_epoch)
+                if save or step % config.monitor.log_every == 0:
                     pending = (step, totals, (step - since) * parts.update_images)
                     totals, since = empty, step
                 if save and pending:
@@ -144,8 +146,10 @@ def _train(
                     state = _judge(parts, state, loop, stage, checkpointer, monitor)
                 elif save:
                     checkpointer.save(state, _meta(parts, stage, loop, state), rank=-math.inf)
-                if loop.stopped:
+                if loop.stopped or _is_over(stage, loop):
                     break
+        if _is_over(stage, loop) and not loop.stopped:
+            state = transitions.ended(parts, stage, state, checkpointer)
 
 
 def _start(parts: Parts, checkpointer: checkpoint.Checkpointer) -> tuple[TrainState, _Loop]:
@@ -230,31 +234,46 @@ def _judge(
     """Evaluates on val, updates the loop's variables and saves; returns the state, whose rate may have dropped."""
     config, step = parts.config, int(state.step)
     monitor.status("evaluating")
-    weights = transitions.judged_weights(parts, state, stage.judge)
+    weights = transitions.judged_weights(parts, state, stage.judge, image_size=stage.image_size)
     split = parts.dataset.splits["val"]
     found = wiring.predictions(parts, weights, split, image_size=stage.image_size, views=stage.views)
     judged = metrics.evaluate(found, parts.dataset.class_names)
-    rank = metrics.rank(judged, config.eval.metric)
-    improved = loop.best is None or rank > loop.best
-    loop.best = rank if improved else loop.best
-    gained = loop.mark is None or rank > loop.mark + config.eval.min_delta
-    loop.mark, loop.waited = (rank, 0) if gained else (loop.mark, loop.waited + 1)
+    rank, improved = metrics.rank(judged, config.eval.metric), False
+    if stage.train:
+        improved = loop.best is None or rank > loop.best
+        loop.best = rank if improved else loop.best
+        waits = [
+            Patience(**w).after(rank, min_delta=config.eval.min_delta) for w in (loop.patience, loop.stage_patience)
+        ]
+        loop.patience, loop.stage_patience = map(dataclasses.asdict, waits)
+    else:  # its weights were ranked before, with the views of training: numbers with others do not compete
+        rank = -math.inf
     monitor.evaluated(step, "val", judged, best=improved)
     state = transitions.with_judged_statistics(state, stage.judge, weights)
     if stage.spec.name == "plateau":
         state = _after_plateau(parts, state, loop, stage, judged, monitor)
-    if config.eval.patience and loop.waited >= config.eval.patience:
+    ending = f"early: {config.eval.metric} on val has not improved for"
+    if config.eval.patience and loop.patience["waited"] >= config.eval.patience:
         loop.stopped = True
-        monitor.say(f"stopping early: {config.eval.metric} on val has not improved for {loop.waited} evaluations")
+        monitor.say(f"stopping {ending} {loop.patience['waited']} evaluations")
+    elif _is_over(stage, loop) and step < stage.stop:
+        monitor.say(f"ending the stage {stage.name!r} {ending} {loop.stage_patience['waited']} evaluations")
     monitor.status("saving")
     checkpointer.save(state, _meta(parts, stage, loop, state), rank=rank)
     return state
 
 
-def _with_fresh_plateau(parts: Parts, state: TrainState, loop: _Loop, stage: Stage) -> TrainState:
-    """A stage with another schedule than the one before begins at its own peak."""
-    begins = int(state.step) == stage.start and stage.number > 0
-    if not begins or stage.spec == parts.stages[stage.number - 1].spec:
+def _is_over(stage: Stage, loop: _Loop) -> bool:
+    """Whether the stage's own patience has ended."""
+    return 0 < stage.patience <= loop.stage_patience["waited"]
+
+
+def _with_fresh_waits(parts: Parts, state: TrainState, loop: _Loop, stage: Stage) -> TrainState:
+    """A stage waits anew for its own patience; one with another schedule than the one before begins at its own peak."""
+    if int(state.step) != stage.start or stage.number == 0:
+        return state
+    loop.stage_patience = dataclasses.asdict(Patience())
+    if stage.spec == parts.stages[stage.number - 1].spec:
         return state
     loop.plateau = dataclasses.asdict(Plateau())
     return wiring.rescaled(parts.mesh, state, 1.0)

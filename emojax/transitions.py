@@ -39,9 +39,16 @@ def entered(parts: Parts, stage: Stage, state: TrainState, checkpointer: checkpo
 
 
 def passed(parts: Parts, stage: Stage, state: TrainState) -> TrainState:
-    """The state after a stage without training: only the step has moved."""
+    """The state at the end of a stage, by whatever it was reached: only the step has moved."""
     step = parallel.replicate(parts.mesh, jnp.asarray(stage.stop, jnp.int32))
     return dataclasses.replace(state, step=step)
+
+
+def ended(parts: Parts, stage: Stage, state: TrainState, checkpointer: checkpoint.Checkpointer) -> TrainState:
+    """The state after a stage that ended early: at its stop, with the teacher that was still to come."""
+    if any(step >= int(state.step) for step in stage.teach):
+        state = taught(parts, state, checkpointer)
+    return passed(parts, stage, state)
 
 
 def taught(parts: Parts, state: TrainState, checkpointer: checkpoint.Checkpointer) -> TrainState:
@@ -60,7 +67,7 @@ def _copied(parts: Parts, tree: Tree) -> Tree:
 def best_weights(parts: Parts, checkpointer: checkpoint.Checkpointer) -> dict[str, Tree]:
     """{"params", "model_state"} that were judged best so far."""
     state, meta = wiring.restored(parts, checkpointer, checkpointer.best())
-    return judged_weights(parts, state, meta.judged)
+    return judged_weights(parts, state, meta.judged, image_size=meta.image_size)
 
 
 def judged_name(state: TrainState, name: str) -> str:
@@ -76,30 +83,33 @@ def with_judged_statistics(state: TrainState, name: str, weights: dict[str, Tree
     return dataclasses.replace(state, average={**state.average, "swa": swa})
 
 
-def judged_weights(parts: Parts, state: TrainState, name: str) -> dict[str, Tree]:
-    """{"params", "model_state"} called weights, ema or swa. Those of SWA get batch statistics of their own; while there
-    is no snapshot yet, the weights themselves stand in."""
+def judged_weights(parts: Parts, state: TrainState, name: str, *, image_size: int) -> dict[str, Tree]:
+    """{"params", "model_state"} called weights, ema or swa. Those of SWA get batch statistics of their own, from images
+    of `image_size` pixels; while there is no snapshot yet, the weights themselves stand in."""
     name = judged_name(state, name)
     if name == "weights":
         return {"params": state.params, "model_state": state.model_state}
     params, model_state = (state.average[name][key] for key in ("params", "model_state"))
-    return {"params": params, "model_state": refreshed(parts, params, model_state) if name == "swa" else model_state}
+    if name == "swa":
+        model_state = refreshed(parts, params, model_state, image_size=image_size)
+    return {"params": params, "model_state": model_state}
 
 
-def refreshed(parts: Parts, params: Tree, model_state: Tree) -> Tree:
-    """BatchNorm statistics of averaged weights, estimated anew on training batches; {} stays {}."""
+def refreshed(parts: Parts, params: Tree, model_state: Tree, *, image_size: int) -> Tree:
+    """BatchNorm statistics of averaged weights, estimated anew on training batches of images of the size at which the
+    weights are judged, as the last stage with that size augments them; {} stays {}."""
     if not jax.tree.leaves(model_state):
         return model_state
-    stage = next(stage for stage in reversed(parts.stages) if stage.train)
+    trained = [stage for stage in parts.stages if stage.train]
+    stage = max(trained, key=lambda stage: (stage.image_size == image_size, stage.number))
+    stage = dataclasses.replace(stage, image_size=image_size, mixup=0.0, cutmix=0.0)
     stop = min(stage.stop, stage.start + parts.config.average.refresh_batches)
 
     def apply_train(params: Tree, model_state: Tree, image: Any) -> Tree:
         return parts.model.apply(params, model_state, normalise(image), train=True, key=parts.key)[1]
 
     jitted = parts.compiled.setdefault("refresh", jax.jit(apply_train))
-    with wiring.train_batches(
-        parts, dataclasses.replace(stage, stop=stop, mixup=0.0, cutmix=0.0), start=stage.start
-    ) as batches:
+    with wiring.train_batches(parts, dataclasses.replace(stage, stop=stop), start=stage.start) as batches:
         return averaging.refresh(jitted, params, model_state, _images(parts, batches))
 
 
@@ -132,28 +142,32 @@ class Candidate:
 
 
 def candidates(parts: Parts, checkpointer: checkpoint.Checkpointer) -> Iterator[Candidate]:
-    """The best checkpoint, then, where the run kept any: the SWA mean, the soup of the best checkpoints, and for
-    comparison the last weights and the last running average. One at a time: each may fill the memory."""
+    """The best checkpoint, then, where the run kept any: the soup of the best checkpoints, the SWA mean (unless that is
+    the best checkpoint), and for comparison the last weights and the last running average. One at a time: each may fill
+    the memory."""
     config, ranked, last = parts.config.average, checkpointer.ranked(), checkpointer.latest()
     state, meta = wiring.restored(parts, checkpointer, ranked[0])
-    yield Candidate("best checkpoint", ranked[0], meta.image_size, judged_weights(parts, state, meta.judged))
+    size = meta.image_size
+    best_count = int(state.average["swa"]["count"]) if meta.judged == "swa" else 0
+    yield Candidate("best checkpoint", ranked[0], size, judged_weights(parts, state, meta.judged, image_size=size))
     if config.soup:
         members = [_member(parts, checkpointer, step) for step in ranked[: config.soup]]
         mean = averaging.mean(members)
-        weights = {"params": mean["params"], "model_state": refreshed(parts, mean["params"], mean["model_state"])}
-        yield Candidate(f"soup of {len(members)} checkpoints", ranked[0], meta.image_size, weights)
+        statistics = refreshed(parts, mean["params"], mean["model_state"], image_size=size)
+        weights = {"params": mean["params"], "model_state": statistics}
+        yield Candidate(f"soup of {len(members)} checkpoints", ranked[0], size, weights)
     if config.name == "none" or last is None:
         return
     state, meta = wiring.restored(parts, checkpointer, last)
-    if "swa" in state.average and int(state.average["swa"]["count"]):
+    if "swa" in state.average and int(state.average["swa"]["count"]) > best_count:
         name = f"SWA of {int(state.average['swa']['count'])} snapshots"
-        yield Candidate(name, last, meta.image_size, judged_weights(parts, state, "swa"))
+        yield Candidate(name, last, meta.image_size, judged_weights(parts, state, "swa", image_size=meta.image_size))
     for name, judged in (("last EMA", "ema"), ("last weights", "weights")):
         if judged == "weights" or judged in state.average:
-            weights = judged_weights(parts, state, judged)
+            weights = judged_weights(parts, state, judged, image_size=meta.image_size)
             yield Candidate(name, last, meta.image_size, weights, eligible=False)
 
 
 def _member(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> dict[str, Tree]:
     state, meta = wiring.restored(parts, checkpointer, step)
-    return jax.device_get(judged_weights(parts, state, meta.judged))
+    return jax.device_get(judged_weights(parts, state, meta.judged, image_size=meta.image_size))

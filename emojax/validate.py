@@ -26,6 +26,7 @@ def _is_nan(value: Any) -> bool:
 
 _SCHEDULES = tuple(schedules.SHAPES)
 CHOICES: dict[str, tuple[str, ...]] = {
+    "fit": geometry.FITS,
     "data.format": ("auto", "emoji", "folder", "csv", "parquet", "npz", "tfds"),
     "data.sampler": ("shuffle", "balanced"),
     "augment.resample": tuple(geometry.RESAMPLE),
@@ -155,6 +156,7 @@ _RANGES = {  # path: (lowest, highest, whether the ends are allowed)
     "stages.distill": (0, 1, "[]"),
     "stages.fresh": (0, 1, "[]"),
     "stages.train": (0, 1, "[]"),
+    "stages.patience": (0, 1 << 20, "[]"),
 }
 
 _PAIRS = {
@@ -248,9 +250,11 @@ def _check_stage(config: Config, stage: StageConfig, where: str, *, first: bool)
         teacher = config.distill.teacher == "best" or "ema" in config.average.name
         expected = "best, or average.name with ema: there is no running average that could teach"
         _check("distill.teacher", config.distill.teacher, teacher, expected)
-        begun = not first or config.distill.teacher == "ema"
         _check(
-            f"{where}.distill", stage.distill, begun, "0 in the first stage: there is no best checkpoint to learn from"
+            f"{where}.distill",
+            stage.distill,
+            not first,
+            "0 in the first stage: nothing has learned yet that could teach",
         )
 
 

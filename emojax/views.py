@@ -118,6 +118,8 @@ _OFFSETS += [(-2, -2), (2, 2)]
 _SETS: dict[str, dict[str, View]] = {
     "center": _ORIGINAL,
     "flip": _FLIP,
+    # One of the ten, for judging with and without them.
+    "center_crop": {"centre": _CROPS["centre"]},
     # Seed 000, its test command.
     "six": {
         **_FLIP,
@@ -134,7 +136,7 @@ _SETS: dict[str, dict[str, View]] = {
         "jitter": functools.partial(jitter, brightness=0.9, contrast=1.1, saturation=1.1),
         "crop": functools.partial(zoom, scale=1.1, at=(0.25, 0.75)),
     },
-    # Seed 001: all five crops come from the enlarged picture.
+    # Seed 001: all five crops come from the enlarged picture, which must not be cropped before.
     "ten": {**_CROPS, **{f"{name}, mirror": functools.partial(_mirrored, view=view) for name, view in _CROPS.items()}},
     # Seed 000, in training; its own sixteen held seven exact duplicates.
     "sixteen": {**_FLIP, **{f"shift {y:+} {x:+}": functools.partial(shift, down=y, right=x) for y, x in _OFFSETS}},

@@ -22,6 +22,7 @@ from emojax import (
     models,
     optim,
     parallel,
+    paths,
     predict,
     stages as stages_lib,
     step,
@@ -109,9 +110,10 @@ def check(config: Config) -> None:
     parallel.check_batch(config.batch_size, knob="batch_size")
     parallel.check_batch(config.eval.batch_size or config.batch_size, knob="eval.batch_size")
     model = models.build(config.model, 2)  # the number of classes changes no name and no size that matters here
-    for stage in config.stages:
+    for i, stage in enumerate(config.stages):
         size = stage.image_size or config.image_size
         params, _ = jax.eval_shape(lambda size=size: model.init(jax.random.key(0), size))
+        paths.require_match(params, stage.frozen, knob=f"stages[{i}].frozen")
         optim.make(config.optim, params, frozen=stage.frozen, depth=model.depth, head=HEAD)
 
 
@@ -163,8 +165,8 @@ def _compile(parts: Parts, stage: Stage) -> step.Step:
     function = step.make(
         apply=parts.model.apply,
         preprocess=normalise,
-        loss=losses.make(stage.loss, weight),
-        distill=distill.make(config.distill) if stage.distill else None,
+        loss=(losses.task if stage.distill else losses.make)(stage.loss, weight),
+        distill=distill.make(config.distill, losses.penalty(stage.loss)) if stage.distill else None,
         perturb=functools.partial(optim.perturbed, rho=config.optim.sam) if config.optim.sam else None,
         tx=optimizer(parts, stage),
         average=averaging.make(config.average, swa_steps=stages_lib.swa_steps(config, parts.per_epoch)),
@@ -187,6 +189,8 @@ def train_batches(parts: Parts, stage: Stage, *, start: int) -> pipeline.Loader:
         mixup=stage.mixup,
         cutmix=stage.cutmix,
         sampler=config.data.sampler,
+        accumulate=config.optim.accumulate,
+        fit=config.fit,
         batch_size=parts.update_images,
         seed=config.seed,
         start=start,
@@ -203,6 +207,7 @@ def predictions(parts: Parts, weights: dict[str, Tree], split: Split, *, image_s
         split,
         size=image_size,
         crop=config.eval.crop,
+        fit=config.fit,
         batch_size=config.eval.batch_size or config.batch_size,
         workers=config.data.workers,
         process=parallel.process(),

@@ -1,4 +1,4 @@
-"""Writes what the recipes resolve to: tests/golden/config_*.json and tests/golden/learning_rates.json.
+"""Writes what the recipes resolve to: tests/golden/config_*.json, learning_rates.json and variants.json.
 
     python scripts/update_golden.py
 
@@ -28,6 +28,8 @@ def main() -> None:
         (golden / f"config_{Path(name).stem}.json").write_text(text)
     lines = [f"{json.dumps(name)}: {json.dumps(curve(recipes.load(name)))}" for name in names]
     (golden / "learning_rates.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    variants = {name: tests["changes"](name) for name in tests["EVERY_VARIANT"]}
+    (golden / "variants.json").write_text(json.dumps(variants, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,19 @@ NETWORKS = {  # two or three stages of one block: a program of a quarter of the 
 }
 
 
-def reduced(config: Config, path, *, image_size: int = 32, batch_size: int = 8, stage_epochs: float = 1.0) -> Config:
-    """`config` on the pictures at `path`: every stage takes `stage_epochs`, every other time moves along with it."""
+def reduced(
+    config: Config,
+    path,
+    *,
+    image_size: int = 32,
+    batch_size: int = 8,
+    stage_epochs: float = 1.0,
+    own_compute: bool = False,
+) -> Config:
+    """`config` on the pictures at `path`: every stage takes `stage_epochs`, every other time moves along with it.
+
+    With `own_compute`, bfloat16 and recomputation stay as the recipe has them; both compile slowly on a CPU.
+    """
     old = np.cumsum([0.0, *(stage.epochs for stage in config.stages)])
     new = np.arange(len(old)) * stage_epochs
 
@@ -48,7 +59,7 @@ def reduced(config: Config, path, *, image_size: int = 32, batch_size: int = 8, 
         image_size=image_size,
         batch_size=batch_size,
         data=dataclasses.replace(config.data, path=str(path)),
-        model=dataclasses.replace(config.model, **sizes, compute="float32", remat=0),
+        model=dataclasses.replace(config.model, **sizes, **({} if own_compute else {"compute": "float32", "remat": 0})),
         schedule=dataclasses.replace(
             config.schedule,
             warmup_epochs=moved(config.schedule.warmup_epochs),

@@ -16,7 +16,7 @@ ROWS = [
     ["__init__", "errors"],
     ["config", "types", "files"],
     ["config_json", "recipes", "paths", "parallel", "jsonl", "progress", "throughput", "profiler", "train_metrics"],
-    ["schedules", "plateau", "checkpoint_meta", "class_weights", "views", "preprocess", "predictions_csv"],
+    ["schedules", "plateau", "patience", "checkpoint_meta", "class_weights", "views", "preprocess", "predictions_csv"],
     ["stages", "losses", "distill", "averaging", "lookahead", "metrics", "combine", "data", "models"],
     ["optim", "step", "checkpoint", "workdir", "plots", "events", "scoreboard", "postprocess"],
     ["validate", "monitor", "report", "predict"],

@@ -7,7 +7,8 @@ import pytest
 import tiny
 from PIL import Image
 
-from emojax import cli, predictions_csv
+import emojax
+from emojax import checkpoint, cli, data, predictions_csv
 from emojax.cli import runs
 from emojax.errors import ConfigError
 
@@ -60,6 +61,22 @@ def test_study_trains_all_and_prints_one_table(place, capsys):
 
 
 @pytest.mark.slow
+def test_ensemble_of_the_best_checkpoints_of_one_run(place, capsys):
+    run = place / "several"
+    knobs = (f"--config.data.path={place / 'data'}", "--config.checkpoint.keep_best=2")
+    runs.train(runs.Run(f"{place}/small.py", run, knobs))
+    command = ["ensemble", str(run), f"--out={place / 'several.csv'}"]
+    assert cli.main([*command, "--checkpoints=2", "--split=test"]) == 0
+    assert capsys.readouterr().out.count(f"{run}, update ") == 2
+    found = [emojax.load(run, which=str(step)) for step in checkpoint.kept_steps(run)]
+    test = data.open_dataset(found[0].config.data).splits["test"]
+    expected = np.mean([each.predict_split(test, batch_size=8).probs for each in found], axis=0)
+    np.testing.assert_allclose(predictions_csv.read(place / "several.csv")[0].probs, expected, atol=1e-5)
+    assert cli.main([*command, "--checkpoints=3"]) == 3
+    assert "keeps 2 judged checkpoints, not 3; train with --config.checkpoint.keep_best=3" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_kfold_predicts_every_record_once_and_leaves_test_alone(place, capsys):
     command = ["kfold", f"--config={place}/small.py", f"--workdir={place / 'folds'}", "--folds=2"]
     assert cli.main([*command, f"--config.data.path={place / 'data'}"]) == 0
@@ -92,9 +109,17 @@ def test_find_lr_suggests_a_rate_and_draws_it(place, capsys):
         (["study", "--workdir=x", "emoji.py", "emoji.py"], "two of the recipes are called the same"),
         (["study", "--workdir=x", "emojo.py"], "no such file; recipes that ship with emojax: .*emoji.py"),
         (["study", "--workdir=x", "resnet_inspired.py:after"], "no variant 'after'; there are before"),
+        (["study", "--workdir=x", "emoji.py", "--config.model.name=nope"], "config.model.name"),
+        (["study", "--workdir=x", "emoji.py", "--config.stages[0].frozen=^nothing"], "^nothing"),
+        (
+            ["kfold", "--config=emoji.py", "--workdir=x", "--folds=100"],
+            "100 folds cannot be stratified: too few records of",
+        ),
         (["kfold", "--config=emoji.py", "--workdir=x", "--folds=1"], "--folds=1: expected 2 or more"),
-        (["ensemble", "x"], "needs two or more runs"),
-        (["ensemble", "x", "y"], "val-predictions.csv: there is no such file"),
+        (["ensemble", "x"], "needs two or more members"),
+        (["ensemble", "x", "./x"], "one is named twice"),
+        (["ensemble", "x", "y"], "x: there are no predictions for val; is it the --workdir of a finished run?"),
+        (["ensemble", "x", "--checkpoints=-1"], "--checkpoints=-1: expected 0 or more"),
         (["find-lr", "--config=emoji.py", "--batches=3"], "--batches of 10 or more"),
         (["find-lr", "--config=emoji.py", "--config.optim.lr=3"], "there is no such knob"),
     ],

@@ -60,6 +60,10 @@ def test_json_of_another_version_is_refused():
         ({"data": DataConfig(classes=("happy",), path="x")}, "config.data.classes: expected two or more classes"),
         ({"data": DataConfig(folds=5, fold=5)}, "config.data.fold: expected a fold below data.folds = 5"),
         ({"stages": (StageConfig(distill=1),)}, "config.distill.teacher: expected best, or average.name with ema"),
+        (
+            {"stages": (StageConfig(distill=1),), "average": AverageConfig(name="ema")},
+            r"config.stages\[0\].distill: expected 0 in the first stage: nothing has learned yet",
+        ),
         ({"stages": (StageConfig(start_from="best"),)}, r"config.stages\[0\].start_from: expected '' in the first"),
         ({"stages": (StageConfig(judge="swa"),)}, r"config.stages\[0\].judge: expected weights, or an average"),
         (
@@ -140,6 +144,12 @@ def test_recipes_are_valid_and_match_their_golden_file(recipe):
         (["--config=configs/emoji.py", "--config.batch_size=-1", "--workdir=runs/x"], "config.batch_size: expected"),
         (["--config=configs/emoji.py"], "--workdir is missing"),
         (["--config", "configs/nothing.py"], "no such file"),
+        (["--config=emoji.py:large"], "emoji.py:large: the recipe has no variants, found 'large'"),
+        (["--config=resnet_inspired.py:after"], "no variant 'after'; there are before"),
+        (
+            ["--config=emoji.py", "--config.stages[3].epochs=1"],
+            r"fewer stages than the command line names \(stages\[3\]\)",
+        ),
         (["--config=emoji.py", "--config.seed=-1", "--workdir=runs/x"], "config.seed: expected a number in"),
         ([], "--config is missing"),
     ],
@@ -161,6 +171,13 @@ def test_find_recipe_falls_back_to_shipped_ones(tmp_path, monkeypatch):
     assert recipes.find("emoji.py") == recipes.find("configs/emoji.py")
     path = recipes.find("emoji.py")
     assert main._find_recipes(["x", "--config", "emoji.py", "--workdir=x"]) == ["x", f"--config={path}", "--workdir=x"]
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads a recipe so
+def test_the_last_of_two_overrides_of_a_knob_counts():
+    twice = ["--config.model.widths=(8,16)", "--config.seed=1", "--config.model.widths=(4,8,16)", "--config.seed=2"]
+    config = main.config_from(["--config=emoji.py", *twice])
+    assert config.model.widths == (4, 8, 16) and config.seed == 2
 
 
 def test_help_is_quick_and_exits_0():

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from emojax.data.folds import folds, notes
+from emojax.data.folds import check, folds, in_one_fold, notes
 from emojax.data.labels import one_hot
 from emojax.errors import DataError
 
@@ -100,6 +100,20 @@ def test_identical_images_stay_together_also_across_classes_and_groups():
     assert [len(set(fold[start:stop])) for start, stop in ((0, 14), (14, 28), (28, 40))] == [1, 1, 1]
     # Pictures without a person are no group: they are dealt out to all folds.
     assert set(fold[40:]) == {0, 1, 2}
+
+
+def test_more_folds_than_records_of_a_class_are_refused():
+    label = one_hot(np.array([0] * 9 + [1] * 3), 3)
+    check(label, k=3, class_names=("glad", "sad", "none"))
+    with pytest.raises(DataError, match=r"4 folds cannot be stratified: too few records of sad \(3\); use fewer"):
+        check(label, k=4, class_names=("glad", "sad", "none"))
+
+
+def test_classes_that_cannot_be_cross_validated_are_found():
+    label, groups = one_hot(np.array([0, 0, 0, 0, 1, 1]), 3), ["a", "b", "c", "d", "e", "e"]
+    fold = folds(label, content=digests(range(6)), k=2, seed=0, groups=groups)
+    assert in_one_fold(label, fold) == (1,)  # both records of class 1 are of one person; class 2 has none at all
+    assert in_one_fold(label, np.array([0, 1, 0, 1, 0, 1])) == ()
 
 
 def test_order_and_names_do_not_matter():

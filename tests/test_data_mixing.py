@@ -53,7 +53,7 @@ def test_label_mixing_with_unequal_weights_by_hand():
     np.testing.assert_array_equal(label, [[0.25, 0.75], [0.25, 0.75]])
 
 
-def test_cutmix_counts_the_pixels_that_it_pasted():
+def test_regression_05_cutmix_counts_the_pixels_that_it_pasted():
     """SEED-SYSTEMS 9.5: a rectangle that the border cuts is smaller than drawn, and the share of the label with it."""
     image = np.zeros((2, 10, 10, 3), np.uint8)
     image[1] = 255
@@ -69,6 +69,23 @@ def test_cutmix_counts_the_pixels_that_it_pasted():
     assert seen[5, 5] == 0.51  # 7 x 7 pixels, since 10 * sqrt(1/2) = 7.07
     assert seen[0, 0] == 0.84 and seen[9, 9] == 0.84  # 4 x 4 of them inside
     assert seen[0, 5] == 0.72
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_regression_05_labels_are_shared_as_the_pixels_are(alpha):
+    """Through `mix`: whatever was drawn, a picture's share of the label is that of its pixels."""
+    cut = set()
+    for seed in range(60):
+        before = batch(b=2, seed=seed)
+        before.image[0], before.image[1] = 0, 255
+        before.label[:] = np.eye(4, dtype=np.float32)[:2]
+        after = mixed(before, seed, cutmix=alpha)
+        dark = (after.image[..., 0] == 0).mean(axis=(1, 2))
+        if kind(before, after) != "none" and not np.array_equal(after.image, before.image):
+            np.testing.assert_allclose(after.label[:, 0], dark, atol=1e-6)
+            np.testing.assert_allclose(after.label[:, 1], 1 - dark, atol=1e-6)
+            cut.add(round(float(dark[0]), 3))
+    assert len(cut) > 8, "few different rectangles were seen"
 
 
 @pytest.mark.parametrize("augment", [{"mixup": 0.6}, {"cutmix": 0.5}, {"mixup": 0.2, "cutmix": 0.2}])

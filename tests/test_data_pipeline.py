@@ -76,6 +76,24 @@ def test_shapes_types_and_weights():
         np.testing.assert_array_equal(batch.weight, split.weight[batch.index])
 
 
+def test_every_micro_batch_is_mixed_by_itself():
+    """As the seeds do, whose loops mix each batch before its gradient is accumulated."""
+    split, clean = make_split(), {"mixup": 0.0, "cutmix": 0.0}
+    options = {"batch_size": 16, "accumulate": 4, "augment": dataclasses.replace(AUGMENT, mixup=1.0, cutmix=0.0)}
+    whole = train(split, **options, **clean)
+    found = train(split, **options, mixup=1.0, cutmix=0.0)
+    factors = []
+    for before, after in zip(whole, found, strict=True):
+        for part in np.split(np.arange(16), 4):
+            assert set(after.index[part]) == set(before.index[part])
+            mixture = after.label[part].max(1)
+            factors.append(tuple(np.unique(mixture.round(3))))
+    assert len(set(factors)) > len(found), "parts of one update share a factor"
+    assert_same(train(split, start=3, **options), found[3:])
+    for options["accumulate"] in (1, 2):  # the records themselves do not depend on it
+        assert_same(train(split, **options, **clean), whole)
+
+
 def test_every_pass_is_a_new_permutation():
     n = 32
     batches = train(make_split(n), stop=12, augment=AugmentConfig())

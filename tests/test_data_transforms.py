@@ -38,7 +38,7 @@ def test_without_augmentation_training_sees_the_evaluation_view():
 def test_strength_zero_switches_everything_off():
     np.testing.assert_array_equal(train(noise(), EVERYTHING, strength=0.0), noise())
     doubled = scaled(EVERYTHING, 2.0)
-    assert (doubled.flip, doubled.rotate, doubled.pad) == (1.0, 40.0, 4)
+    assert (doubled.flip, doubled.rotate, doubled.pad) == (0.5, 40.0, 4)
     assert doubled.crop_area == (0.01, 1.0) and doubled.hue == 0.2 and doubled.zoom == pytest.approx(0.2)
     assert (doubled.perspective, doubled.grayscale, doubled.blur) == (0.6, 0.6, 1.0)
     assert doubled.policy_magnitude == 18.0 and scaled(EVERYTHING, 5.0).policy_magnitude == 30.0
@@ -203,6 +203,21 @@ def test_eval_crop_is_the_central_square():
     np.testing.assert_array_equal(eval_image(pixels, size=32, crop=1.0), pixels[:, 16:48])
     np.testing.assert_array_equal(eval_image(pixels, size=16, crop=0.5), pixels[8:24, 24:40])
     assert eval_image(noise(1, 4000), size=64, crop=0.875).shape == (64, 64, 3)
+
+
+def test_squashing_keeps_the_whole_picture():
+    """Quarters of one grey each, twice as wide as high: the central square has two of them, the whole picture four."""
+    grey = np.repeat(np.array([0, 80, 160, 240], np.uint8), 16)
+    pixels = np.broadcast_to(grey[None, :, None], (32, 64, 3)).copy()
+    whole = eval_image(pixels, size=32, crop=1.0, fit="squash")
+    np.testing.assert_array_equal(whole[:, [3, 11, 19, 27]], np.full((32, 4, 3), [[[0], [80], [160], [240]]]))
+    np.testing.assert_array_equal(
+        eval_image(pixels, size=32, crop=1.0)[:, [3, 27]], np.full((32, 2, 3), [[[80], [160]]])
+    )
+    middle = eval_image(pixels, size=32, crop=0.5, fit="squash")  # 16 x 32 of it
+    np.testing.assert_array_equal(middle[:, [3, 27]], np.full((32, 2, 3), [[[80], [160]]]))
+    seen = train_image(pixels, augment=AugmentConfig(), size=32, strength=1.0, rng=generator(0, 0), fit="squash")
+    np.testing.assert_array_equal(seen, whole)
 
 
 def test_jitter_factor_one_changes_nothing():

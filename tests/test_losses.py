@@ -220,17 +220,17 @@ def test_distillation_by_hand():
     # At T = 2: teacher (9, 1) / 10, student (1, 1) / 2.
     teacher, student = output([[2 * np.log(9.0), 0.0]]), output([[0.0, 0.0]])
     expected = 4 * (0.9 * np.log(1.8) + 0.1 * np.log(0.2))
-    found = distill.loss(student, teacher, temperature=2.0, attention=0.0)
+    found = distill.loss(student.logits, teacher.logits, temperature=2.0)
     np.testing.assert_allclose(found, [expected], rtol=1e-6)
-    combined = distill.make(DistillConfig(alpha=0.4, temperature=2.0))(student, teacher, jnp.array([10.0]))
-    np.testing.assert_allclose(combined, [0.4 * expected + 0.6 * 10], rtol=1e-6)
+    combine = distill.make(DistillConfig(alpha=0.4, temperature=2.0), lambda logits: jnp.array([0.25]))
+    np.testing.assert_allclose(
+        combine(student, teacher, jnp.array([10.0])), [0.4 * expected + 0.6 * 10 + 0.25], rtol=1e-6
+    )
 
 
 def test_distillation_ends_where_student_and_teacher_agree():
     logits = 4 * jax.random.normal(jax.random.key(0), (8, 7))
-    slope = jax.grad(lambda z: distill.loss(output(z), output(logits + 1.0), temperature=2.5, attention=0.0).sum())(
-        logits
-    )
+    slope = jax.grad(lambda z: distill.loss(z, logits + 1.0, temperature=2.5).sum())(logits)
     np.testing.assert_allclose(slope, 0, atol=1e-6)
 
 
@@ -240,10 +240,12 @@ def test_attention_transfer_by_hand():
     half = np.sqrt(0.5)
     expected = ((1 - half) ** 2 + half**2) / 2
     np.testing.assert_allclose(distill.attention_transfer((student,), (teacher,)), [expected], rtol=1e-6)
-    two = distill.loss(
-        output([[1.0, 0]], student, student), output([[1.0, 0]], teacher, student), temperature=1.0, attention=0.1
-    )
+    combine = distill.make(DistillConfig(alpha=0.4, attention=0.1), lambda logits: jnp.zeros(1))
+    same = output([[1.0, 0]], student, student), output([[1.0, 0]], teacher, student)
+    two = combine(*same, jnp.zeros(1))  # alpha divides label and teacher alone
     np.testing.assert_allclose(two, [0.1 * expected], rtol=1e-5)
+    slope = jax.grad(lambda x: combine(same[0], output([[1.0, 0]], x, student), jnp.zeros(1)).sum())(teacher)
+    assert not np.any(slope), "a teacher gets no gradient"
 
 
 def test_attention_is_finite_for_dead_maps_and_needs_taps():
@@ -251,4 +253,6 @@ def test_attention_is_finite_for_dead_maps_and_needs_taps():
     slope = jax.grad(lambda x: distill.attention_transfer((x,), (alive,)).sum())(dead)
     assert np.all(np.isfinite(slope))
     with pytest.raises(ConfigError, match=r"config\.distill\.attention: expected 0"):
-        distill.loss(output([[0.0, 1.0]]), output([[0.0, 1.0]]), temperature=1.0, attention=0.1)
+        distill.make(DistillConfig(attention=0.1), lambda logits: jnp.zeros(1))(
+            output([[0.0, 1.0]]), output([[0.0, 1.0]]), jnp.zeros(1)
+        )

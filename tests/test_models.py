@@ -227,11 +227,20 @@ def test_resnet_stems(stem):
         assert jax.eval_shape(lambda x: model.apply(params, stats, x, train=True)[0], image).logits.shape == (2, 5)
 
 
+def test_depths_of_convnext_are_groups_of_three_blocks():
+    """The twelve levels and the stem that the ConvNeXt paper decays the rates of its large networks by."""
+    depth = models.build(ModelConfig(name="convnext_large"), 7).depth
+    assert [depth(f"stage3/block{i}/gamma") for i in (1, 3, 4, 25, 27)] == [10, 10, 9, 2, 2]
+    whole = {stage: {depth(f"stage{stage}/block{i}/gamma") for i in (1, 2, 3)} for stage in (1, 2, 4)}
+    assert whole == {1: {12}, 2: {11}, 4: {1}}
+    assert (depth("stem/conv/kernel"), depth("head/dense/kernel")) == (13, 0)
+
+
 @pytest.mark.parametrize("family", TINY)
 def test_depth_counts_blocks_from_the_head(family):
     model, params, *_ = make(family)
     depths = {path: model.depth(path) for path in paths.flatten(params)}
-    blocks = sum(model.depths)
+    blocks = len(model.depths) if family == "convnext" else sum(model.depths)  # at most three a stage: one group
     assert {d for p, d in depths.items() if p.startswith("head/")} == {0}
     assert {d for p, d in depths.items() if p.startswith("stem/")} == {blocks + 1}
     assert depths[next(p for p in depths if p.startswith("stage1/block1/"))] == blocks

@@ -12,7 +12,6 @@ import pytest
 from emojax import averaging, distill, losses, optim, schedules
 from emojax.config import AverageConfig, LossConfig, OptimConfig
 from emojax.schedules import ScheduleSpec
-from emojax.types import ModelOutput
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.peers
@@ -99,8 +98,7 @@ def test_distillation_of_torch(temperature):
     theirs.sum().backward()
 
     def value(logits):
-        student, taught = ModelOutput(logits, None), ModelOutput(teacher, None)
-        return distill.loss(student, taught, temperature=temperature, attention=0.0)
+        return distill.loss(jnp.asarray(logits), jnp.asarray(teacher), temperature=temperature)
 
     np.testing.assert_allclose(value(LOGITS), theirs.detach(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(jax.grad(lambda x: value(x).sum())(LOGITS), z.grad, rtol=1e-3, atol=1e-5)
@@ -109,7 +107,8 @@ def test_distillation_of_torch(temperature):
 def test_attention_transfer_of_torch():
     a, b = (jnp.asarray(RNG.standard_normal((4, 5, 6, 8)), jnp.float32) for _ in range(2))
     first, second = (
-        functional.normalize(torch.tensor(np.asarray(x)).permute(0, 3, 1, 2).pow(2).mean(1).flatten(1), dim=1) for x in (a, b)
+        functional.normalize(torch.tensor(np.asarray(x)).permute(0, 3, 1, 2).pow(2).mean(1).flatten(1), dim=1)
+        for x in (a, b)
     )
     theirs = (first - second).pow(2).mean(1)
     np.testing.assert_allclose(distill.attention_transfer((a, a), (b, a)), theirs, rtol=1e-4, atol=1e-7)

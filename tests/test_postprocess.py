@@ -157,7 +157,10 @@ def test_given_pairs_are_the_only_ones():
 
 def test_json_and_class_order():
     post = postprocess.fit(biased())
-    assert PostProcess.from_json(post.to_json()) == post
+    names = [f"class {k}" for k in range(len(post.threshold))]
+    assert PostProcess.from_json(post.to_json(names), names) == post
+    with pytest.raises(DataError, match="is for the classes class 0, class 1"):
+        PostProcess.from_json(post.to_json(names), names[::-1])
     turned = SEED_000.resolve(("contempt", *SEVEN[::-1]))
     assert turned.threshold[:2] == (0.0, 0.30) and turned.pairs[0] == (7, 6, 0.4)
 
@@ -175,6 +178,11 @@ def test_errors():
         postprocess.apply(PostProcess(1.0, (0.0, 0.0)), biased())
     with pytest.raises(DataError, match="classes angry, happy, but there are joy"):
         dataclasses.replace(SEED_000, threshold={"angry": 0.1, "happy": 0.1}).resolve(("joy",))
-    for text in ("[]", "{", '{"temperature": 1, "threshold": 3, "pairs": []}'):
-        with pytest.raises(DataError, match=r"file\.json: expected temperature"):
-            PostProcess.from_json(text, where="file.json")
+    for text in (
+        "[]",
+        "{",
+        '{"class_names": ["a"], "temperature": 1, "threshold": 3, "pairs": []}',
+        '{"temperature": 1}',
+    ):
+        with pytest.raises(DataError, match=r"file\.json: expected class_names, temperature"):
+            PostProcess.from_json(text, ["a"], where="file.json")

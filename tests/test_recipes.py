@@ -11,7 +11,7 @@ import pytest
 import tiny
 from reduced import reduced
 
-from emojax import data, jsonl, optim, paths, recipes, stages as stages_lib, train, wiring
+from emojax import checkpoint, config_json, data, jsonl, optim, paths, recipes, stages as stages_lib, train, wiring
 from emojax.config import AugmentConfig, Config
 from emojax.data import pipeline
 from emojax.errors import ConfigError
@@ -36,7 +36,8 @@ EVERY_VARIANT = [
     "affectnet_convnext_large.py:layer_decay",
     "squeezenet_inspired.py:before",
     "resnet_inspired.py:before",
-    *(f"convnext_tiny_scratch.py:{name}" for name in ("size128", "size176", "resnet34", "linear_head", "no_mixing")),
+    *(f"convnext_tiny_scratch.py:{name}" for name in ("size128", "size176", "resnet34", "resnet50", "linear_head")),
+    *(f"convnext_tiny_scratch.py:{name}" for name in ("lower_drop", "gamma3", "no_mixing")),
     *(f"convnext_tiny_scratch.py:{name}" for name in ("no_randaugment", "never_stop", "ce", "no_ema", "decay_all")),
     *(f"convnext_tiny_scratch.py:{name}" for name in ("no_smoothing", "patch2")),
 ]
@@ -95,11 +96,63 @@ def test_every_stage_of_every_recipe_runs(tmp_path, folder, name):
     assert sum(row["chosen"] for row in found["candidates"]) == 1
 
 
+@pytest.mark.recipes
+@pytest.mark.parametrize("name", ["resnet50_emotion.py", "convnext_emotenet.py:lite"])
+def test_bfloat16_and_recomputation_go_with_all_the_rest(tmp_path, folder, name):
+    config = reduced(recipes.load(name), folder, own_compute=True)
+    assert (config.model.compute, config.model.remat) == ("bfloat16", 1)
+    config = dataclasses.replace(config, stages=(config.stages[0], config.stages[-1]))
+    config.average.swa_start = 1.0
+    train.run(config, tmp_path / "run")
+    rows = [row for row in jsonl.read(tmp_path / "run" / "metrics.jsonl") if row["kind"] in ("train", "eval")]
+    assert all(np.isfinite(row["loss"]) for row in rows) and len({row["step"] for row in rows}) >= 2
+
+
+@pytest.mark.recipes
+@pytest.mark.parametrize(
+    ("name", "steps"), [("convnext_emotenet.py:lite", (29, 43)), ("affectnet_convnext_large.py", (20, 28))]
+)
+def test_a_stopped_run_of_a_seed_goes_on_bit_for_bit(tmp_path, folder, monkeypatch, name, steps):
+    """Stopped where there are a teacher, snapshots, weights from a checkpoint, and an optimizer made afresh."""
+    config = reduced(recipes.load(name), folder)
+    train.run(config, tmp_path / "whole")
+    original = train._log
+    for step in steps:
+
+        def stop(pending, monitor, step=step):
+            if pending[0] == step:
+                raise KeyboardInterrupt
+            original(pending, monitor)
+
+        monkeypatch.setattr(train, "_log", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(config, tmp_path / "stopped")
+        monkeypatch.undo()
+    train.run(config, tmp_path / "stopped")
+
+    def left(run):
+        keeper = checkpoint.Checkpointer(tmp_path / run, config.checkpoint)
+        meta = keeper.meta(keeper.latest())
+        keeper.close()
+        lines = [r for r in jsonl.read(tmp_path / run / "metrics.jsonl") if r["kind"] in ("train", "eval")]
+        return meta.digests, lines, json.loads((tmp_path / run / "report/val.json").read_text())["candidates"]
+
+    assert left("stopped") == left("whole")
+
+
 @pytest.mark.parametrize("name", EVERY_VARIANT)
-def test_every_variant_is_valid_and_differs(name):
-    file, _ = recipes.split(name)
-    config = validate(recipes.load(name))
-    assert config != recipes.load(file)
+def test_every_variant_changes_what_its_golden_entry_says(name):
+    validate(recipes.load(name))
+    found = changes(name)
+    golden = json.loads((ROOT / "tests/golden/variants.json").read_text())
+    assert found["knobs"] and golden.get(name) == found, f"if that is meant: scripts/update_golden.py; found {found}"
+
+
+def changes(name: str) -> dict:
+    """What a variant changes: the knobs, and the learning-rate curve where it is another."""
+    base, config = recipes.load(recipes.split(name)[0]), recipes.load(name)
+    found: dict = {"knobs": config_json.differences(base, config)}
+    return found if curve(config) == curve(base) else found | {"learning_rates": curve(config)}
 
 
 def test_an_unknown_variant_lists_the_known_ones():
@@ -153,9 +206,9 @@ def state_and_batches(name, folder, mesh, *, stage_epochs=1.0, **changes):
 
 
 @pytest.mark.recipes
-def test_regression_02_distillation_has_a_teacher_and_changes_the_loss(folder, mesh, tmp_path):
+def test_regression_02_the_recipe_has_a_teacher_that_changes_the_loss(folder, mesh, tmp_path):
     """At epoch 20 of seed 000 there is a teacher, and a step with it differs from one without."""
-    from emojax import checkpoint, metrics, parallel, transitions
+    from emojax import metrics, parallel, transitions
     from emojax.config import CheckpointConfig
 
     parts = state_and_batches("convnext_emotenet.py:lite", folder, mesh)  # its head compiles in a fraction of the time
@@ -232,7 +285,7 @@ def test_regression_07_clean_batches_hold_whole_labels(folder):
 
 
 @pytest.mark.recipes
-def test_regression_09_a_frozen_backbone_moves_from_the_fourth_epoch_on(folder, tmp_path):
+def test_regression_09_the_recipe_thaws_its_backbone_in_the_fourth_epoch(folder, tmp_path):
     config = recipes.load("convnext_emotenet.py")
     frozen = [stage for stage in stages_lib.plan(config, NOMINAL) if stage.frozen]
     assert frozen[-1].stop == 3 * NOMINAL // 128 and frozen[0].start == 0
@@ -255,7 +308,8 @@ def test_regression_09_a_frozen_backbone_moves_from_the_fourth_epoch_on(folder, 
             after = jax.device_get(paths.flatten(state.params))
             seen[stage.number] = {path for path in before if not np.array_equal(before[path], after[path])}
     frozen_count = len([stage for stage in parts.stages[:3] if stage.frozen])
-    body = {path for path in before if re.match("stem|stage", path)}
+    body = {path for path in before if re.match("stem|stage|head/norm/", path)}  # ConvNeXt's last norm too
+    assert "head/norm/scale" in body
     assert frozen_count == 2
     assert not seen[1] & body and seen[1], "while the backbone is frozen only the head moves"
     assert len(seen[2] & body) > len(body) / 2

@@ -20,6 +20,7 @@ NAMES = ("glad", "so|so `x`", "<b>sad</b>\n*very* $1$ [x](y)")
 RUN = report.RunInfo(
     dataset="faces",
     step=1200,
+    result="best checkpoint",
     selected_by="macro_f1",
     seed=3,
     views="flip",

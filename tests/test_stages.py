@@ -6,7 +6,7 @@ import pytest
 
 from emojax.config import AverageConfig, Config, OptimConfig, ScheduleConfig, StageConfig
 from emojax.errors import ConfigError
-from emojax.stages import due, every, plan, steps_per_epoch, swa_steps
+from emojax.stages import due, plan, steps_per_epoch, swa_steps
 
 
 def test_one_stage():
@@ -45,10 +45,14 @@ def test_rounding_never_loses_steps():
     assert all(a.stop == b.start for a, b in itertools.pairwise(planned))
 
 
-def test_due_and_every():
-    assert [step for step in range(10) if due(step, 3)] == [3, 6, 9]
-    assert not due(5, 0)
-    assert every(0, 10) == 0 and every(0.01, 10) == 1 and every(2, 3.3) == 7
+def test_what_is_due_stays_with_the_epochs():
+    assert [step for step in range(10) if due(step, 1, 3.0)] == [3, 6, 9]
+    assert [step for step in range(20) if due(step, 2, 3.3)] == [7, 13] and due(660, 2, 3.3)
+    assert not due(5, 0, 3.0) and not due(0, 1, 3.0)
+    assert all(due(step, 0.01, 10) for step in range(1, 9)), "at most once per update"
+    per_epoch = 25_838 / 128  # as many evaluations as epochs, and none beside the ends of stages
+    found = [step for step in range(1, round(400 * per_epoch) + 1) if due(step, 1, per_epoch)]
+    assert found == [round(epoch * per_epoch) for epoch in range(1, 401)]
 
 
 def test_a_schedule_may_be_longer_or_shorter_than_its_stage():

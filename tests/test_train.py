@@ -27,6 +27,7 @@ from emojax import (
     models,
     paths,
     train,
+    transitions,
     wiring,
     workdir,
 )
@@ -131,6 +132,19 @@ def test_evaluate_and_predict_verbs(finished, folder, capsys, tmp_path):
     assert lines[0] == "image,class,blue,green,red" and len(lines) == 13
     assert cli.main(["predict", f"--workdir={finished}", str(picture)]) == 0
     assert re.search(r"00.png +red +0\.\d{3}", capsys.readouterr().out)
+    command = ["evaluate", f"--workdir={finished}", "--post-process=seed000", f"--report={tmp_path / 'post'}"]
+    assert cli.main(command) == 2, "the seed's constants are for emotions"
+    assert "classes" in capsys.readouterr().err
+    assert cli.main([*command[:2], "--post-process=fit", "--per-view", f"--report={tmp_path / 'post'}"]) == 0
+    page = (tmp_path / "post/test.md").read_text()
+    assert "after post-processing: accuracy" in page and "view mirror" in page and "the run's result, update" in page
+    fitted = tmp_path / "post/post-process.json"
+    capsys.readouterr()
+    shown = []
+    for more in ([], [f"--post-process={fitted}"]):
+        assert cli.main(["predict", f"--workdir={finished}", "--json", str(picture), *more]) == 0
+        shown.append(json.loads(capsys.readouterr().out)["probs"]["red"])
+    assert abs(shown[0] - shown[1]) > 1e-3, "the fitted temperature was not used"
 
 
 def test_load_gives_the_same_answers_as_the_report(finished, folder):
@@ -186,6 +200,87 @@ def test_early_stopping(tmp_path, folder):
     train.run(config, tmp_path / "run")  # a run that stopped early is finished too
 
 
+def test_regression_02_the_loop_makes_a_teacher_and_renews_it_at_restarts(tmp_path, folder, monkeypatch):
+    """Seed 000 configured a teacher that its loop never loaded."""
+    stages = (StageConfig(epochs=2), StageConfig(epochs=4, distill=1))
+    schedule = config_lib.ScheduleConfig(name="cycles", cycles=3)
+    config = tiny.config(folder, stages=stages, schedule=schedule, checkpoint=CheckpointConfig())
+    plain = tiny.config(folder, stages=(stages[0], StageConfig(epochs=4)), schedule=schedule)
+    taught, original = {}, transitions.taught
+
+    def watch(parts, state, checkpointer):
+        state = original(parts, state, checkpointer)
+        taught[int(state.step)] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(state.teacher["params"])])
+        return state
+
+    monkeypatch.setattr(transitions, "taught", watch)
+    train.run(config, tmp_path / "run")
+    assert list(taught) == [6, 12] and np.abs(taught[6] - taught[12]).max() > 1e-4
+    train.run(plain, tmp_path / "plain")
+    loss, without = (
+        {r["step"]: r["loss"] for r in rows(tmp_path / name) if r["kind"] == "train"} for name in ("run", "plain")
+    )
+    assert all(loss[step] == without[step] for step in range(1, 7))
+    assert abs(loss[7] - without[7]) > 1e-3
+
+
+def test_regression_09_frozen_weights_stay_for_three_epochs_and_move_in_the_fourth(tmp_path, folder):
+    config = tiny.config(
+        folder,
+        stages=(StageConfig(epochs=3, frozen="^(stem|stage)"), StageConfig(epochs=1)),
+        checkpoint=CheckpointConfig(every_epochs=0.33, keep_last=50),
+    )
+    train.run(config, tmp_path / "run")
+    seen = {}
+    for step in (1, 9, 12):
+        found = checkpoint.load_weights(tmp_path / "run", which=str(step))[1]
+        seen[step] = {path: value for path, value in found.digests.items() if path.startswith("params/")}
+    body = {path for path in seen[1] if re.match("params/(stem|stage)", path)}
+    moved = {path for path in seen[1] if seen[1][path] != seen[9][path]}
+    assert body and moved and not moved & body
+    assert all(seen[9][path] != seen[12][path] for path in body)
+
+
+def test_regression_04_every_image_counts_once_under_test_time_views(finished, folder):
+    """Seed 004 divided by images that it had not seen; here the last batch is a partial one."""
+    test = data.open_dataset(tiny.config(folder).data).splits["test"]
+    assert len(test) % 8
+    classifier = emojax.load(finished, views="six")
+    for each in (classifier, *classifier.per_view().values()):
+        found = each.predict_split(test, batch_size=8)
+        right = int((found.probs.argmax(1) == test.label.argmax(1)).sum())
+        judged = metrics.evaluate(found, classifier.class_names)
+        assert judged.n == len(test) == 12 and judged.accuracy == pytest.approx(right / 12)
+
+
+def test_a_stage_ends_early_and_the_next_goes_on(tmp_path, folder, monkeypatch):
+    """Also when the run is stopped just there."""
+    config = tiny.config(
+        folder,
+        stages=(StageConfig(epochs=50, patience=2), StageConfig(epochs=1)),
+        eval=EvalConfig(every_epochs=1, min_delta=1.0),
+        average=tiny.AverageConfig(),
+        checkpoint=CheckpointConfig(),
+    )
+    train.run(config, tmp_path / "run")
+    judged = [r["step"] for r in rows(tmp_path / "run") if r["kind"] == "eval"]
+    assert judged == [3, 6, 9, 153], (
+        "the first evaluation sets the mark, two more bring no gain, then comes stage two"
+    )
+    assert json.loads((tmp_path / "run/finished.json").read_text())["stopped_early"] is False
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.transitions, "ended", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(config, tmp_path / "again")
+    monkeypatch.undo()
+    train.run(config, tmp_path / "again")
+    assert rows(tmp_path / "again") == rows(tmp_path / "run")
+    assert final_state(tmp_path / "again")[1].digests == final_state(tmp_path / "run")[1].digests
+
+
 def test_a_diverging_run_says_what_to_do(tmp_path, folder):
     config = tiny.config(folder, optim=OptimConfig(name="sgd", learning_rate=1e3, weight_decay=1e3, momentum=0.99))
     config.model.dropout = 0.0
@@ -229,7 +324,12 @@ def test_bad_knobs_are_found_before_training(tmp_path, folder, change, error, me
         ({"stages": (StageConfig(epochs=1), StageConfig(epochs=0.01))}, r"stages\[1\].epochs: .* no whole update"),
         ({"average": tiny.AverageConfig(name="swa", swa_start=5.9)}, "SWA would never take a snapshot"),
         ({"stages": (StageConfig(epochs=1), StageConfig(epochs=1, distill=1))}, "no running average that could teach"),
-        ({"stages": (StageConfig(epochs=1, frozen="nothing"),)}, "'nothing' matches no parameter"),
+        (
+            {"stages": (StageConfig(), StageConfig(frozen="nothing"))},
+            r"stages\[1\].frozen: 'nothing' matches no parameter",
+        ),
+        ({"stages": (StageConfig(epochs=1, frozen="."),)}, "'.' matches every parameter"),
+        ({"fit": "stretch"}, "config.fit: expected one of 'crop', 'squash', found 'stretch'"),
         ({"data": config_lib.DataConfig(classes=("red",))}, "expected two or more classes"),
         ({"loss": config_lib.LossConfig(name="hinge")}, "expected one of 'ce', 'focal', 'ce_focal'"),
     ],
@@ -317,6 +417,7 @@ def test_accumulation_equals_the_large_batch(folder, mesh):
         config.model = dataclasses.replace(config.model, name="convnext_atto", depths=(1,), widths=(8,), stem="small")
         config.model.dropout = config.model.drop_path = 0.0
         config.stages = (StageConfig(epochs=2),)
+        config.augment = config_lib.AugmentConfig()  # MixUp would draw for every micro-batch
         built = wiring.build(config, data.open_dataset(config.data), mesh)
         with wiring.train_batches(built, built.stages[0], start=0) as batches:
             results.append(one_step(built, next(batches))[0])
@@ -384,6 +485,23 @@ def test_a_stage_after_an_evaluation_only_one_learns_at_its_own_rate(tmp_path, f
     for before, after in ((5, 6), (12, 13), (13, 14)):
         moved = np.sqrt(sum(float(jnp.sum((a - b) ** 2)) for a, b in zip(weights(before), weights(after), strict=True)))
         assert moved == pytest.approx(1e-2 * logged[after]["grad_norm"], rel=1e-3), after
+
+
+def test_statistics_of_an_average_are_of_the_size_it_is_judged_at(folder, mesh):
+    config = tiny.config(
+        folder,
+        average=tiny.AverageConfig(name="swa", swa_start=1, refresh_batches=2),
+        stages=(StageConfig(epochs=1, image_size=16), StageConfig(epochs=1, image_size=32)),
+    )
+    parts = wiring.build(config, data.open_dataset(config.data), mesh)
+    state = wiring.initial_state(parts)
+    seen = {}
+    for size in (16, 32):
+        found = transitions.refreshed(parts, state.params, state.model_state, image_size=size)
+        seen[size] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(found)])
+    again = transitions.refreshed(parts, state.params, state.model_state, image_size=16)
+    np.testing.assert_array_equal(np.concatenate([np.ravel(x) for x in jax.tree.leaves(again)]), seen[16])
+    assert np.abs(seen[16] - seen[32]).max() > 1e-3
 
 
 def test_weights_judged_by_swa_are_the_ones_that_load_returns(tmp_path, folder):

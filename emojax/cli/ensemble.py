@@ -5,14 +5,29 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emojax.types import Predictions
+
+    Member = tuple[str, Predictions, tuple[str, ...]]
+    """(name, predictions, class names)."""
 
 
 def main(arguments: list[str]) -> int:
     """Prints the numbers of every member and of the ensemble, on the split they share."""
     parser = argparse.ArgumentParser(prog="emojax ensemble", description=__doc__)
-    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="folders of finished runs, two or more")
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="folders of finished runs")
     parser.add_argument("--split", default="val", choices=("val", "test"), help="what is judged (default: val)")
     parser.add_argument("--average", default="probs", choices=("probs", "logits"), help="default: probs")
+    parser.add_argument(
+        "--checkpoints",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the N best checkpoints of every run instead of its result; a run keeps config.checkpoint.keep_best of "
+        "them (default: 0, its result)",
+    )
     parser.add_argument("--out", default="", help="CSV file for the ensemble's predictions; default: only print")
     options = parser.parse_args(arguments)
 
@@ -20,21 +35,52 @@ def main(arguments: list[str]) -> int:
     from emojax.cli import runs
     from emojax.errors import ConfigError
 
-    if len(options.workdirs) < 2:
-        raise ConfigError("an ensemble needs two or more runs")
-    if len(set(options.workdirs)) < len(options.workdirs):
+    if options.checkpoints < 0:
+        raise ConfigError(f"--checkpoints={options.checkpoints}: expected 0 or more")
+    if len({Path(name).resolve() for name in options.workdirs}) < len(options.workdirs):
         raise ConfigError("an ensemble needs different runs; one is named twice")
-    places = [Path(name) for name in options.workdirs]
-    found = [predictions_csv.read(place / "report" / f"{options.split}-predictions.csv") for place in places]
-    predictions, names = [item[0] for item in found], [item[1] for item in found]
-    together = combine.combine(predictions, how=options.average, class_names=names, names=options.workdirs)
-    judged = [metrics.evaluate(item, names[0]) for item in (*predictions, together)]
+    if len(options.workdirs) * max(1, options.checkpoints) < 2:
+        raise ConfigError("an ensemble needs two or more members: more runs, or --checkpoints=N of one")
+    members: list[Member] = []
+    for place in map(Path, options.workdirs):
+        if options.checkpoints:
+            members += _checkpoints(place, options.split, options.checkpoints)
+        else:
+            members.append((str(place), *predictions_csv.of_run(place, options.split)))
+    names, predictions, classes = zip(*members, strict=True)
+    together = combine.combine(predictions, how=options.average, class_names=classes, names=names)
+    judged = [metrics.evaluate(item, classes[0]) for item in (*predictions, together)]
     rows = [
         [name, *(f"{100 * report.number(key):.1f}" for key in runs.NUMBERS), f"{report.loss:.4f}", f"{report.n:,}"]
-        for name, report in zip([*options.workdirs, "ensemble"], judged, strict=True)
+        for name, report in zip([*names, "ensemble"], judged, strict=True)
     ]
-    titles = [f"on {options.split}", *(f"{key.replace('_', ' ')} %" for key in runs.NUMBERS), "loss", "images"]
+    titles = [f"on {options.split}", *(f"{metrics.text(key)} %" for key in runs.NUMBERS), "loss", "images"]
     sys.stdout.write(runs.markdown(titles, rows) + "\n")
     if options.out:
-        predictions_csv.write(Path(options.out), together, names[0])
+        predictions_csv.write(Path(options.out), together, classes[0])
+        sys.stdout.write(f"\npredictions: {options.out}\n")
     return 0
+
+
+def _checkpoints(workdir: Path, split: str, count: int) -> list[Member]:
+    """The `count` best checkpoints of a run as members; they predict now."""
+    from emojax import checkpoint, data
+    from emojax.errors import CheckpointError, DataError
+    from emojax.predict import load
+
+    steps = checkpoint.kept_steps(workdir)
+    if len(steps) < count:
+        raise CheckpointError(
+            f"{workdir} keeps {len(steps)} judged checkpoints, not {count}; train with "
+            f"--config.checkpoint.keep_best={count}"
+        )
+    found: list[Member] = []
+    for step in steps[:count]:
+        classifier = load(workdir, which=str(step))
+        splits = data.open_dataset(classifier.config.data, cache=workdir / "data_check.json").splits
+        if split not in splits:
+            raise DataError(f"{workdir}: its data have no {split} split; there are {', '.join(splits)}")
+        size = classifier.config.eval.batch_size or classifier.config.batch_size
+        predictions = classifier.predict_split(splits[split], batch_size=size)
+        found.append((f"{workdir}, update {step:,}", predictions, classifier.class_names))
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workdir", required=True, help="folder of a training run")
     parser.add_argument("--data", default="", help="other data than the run's: folder, .csv, .parquet, .npz, tfds:NAME")
     parser.add_argument("--split", default="", help="train, val, test or all; default: every split but train")
-    parser.add_argument("--which", default="best", help="checkpoint: best, last or a step (default: best)")
+    parser.add_argument(
+        "--which",
+        default="best",
+        help="weights: best (default: the run's result or, before its end, its best checkpoint), last, or the update "
+        "of a checkpoint",
+    )
     parser.add_argument(
         "--views", default="", help="test-time views: center, flip, six, eight, ten or sixteen; default: as in the run"
     )
@@ -55,7 +61,7 @@ def main(arguments: list[str]) -> int:
         )
     post = _post_process(options.post_process, classifier, cache=cache)
     if post and options.report:
-        write_text(Path(options.report) / "post-process.json", post.to_json() + "\n")
+        write_text(Path(options.report) / "post-process.json", post.to_json(classifier.class_names) + "\n")
     names = [options.split] if options.split else [name for name in dataset.splits if name != "train"]
     for name in names:
         if name not in dataset.splits:
@@ -64,23 +70,26 @@ def main(arguments: list[str]) -> int:
         predictions = classifier.predict_split(dataset.splits[name], batch_size=size)
         judged = metrics.evaluate(predictions, classifier.class_names)
         sys.stdout.write(_text(name, judged) + "\n")
+        more: list[str] = []
         if options.per_view:
-            sys.stdout.write(_per_view(classifier, dataset.splits[name], batch_size=size))
+            more += _per_view(classifier, dataset.splits[name], batch_size=size)
         if post:
             after = metrics.evaluate(postprocess.apply(post, predictions), classifier.class_names)
-            changes = [f"{key.replace('_', ' ')} {value:.4f}" for key, value in after.numbers().items()]
+            changes = [f"{metrics.text(key)} {value:.4f}" for key, value in after.numbers().items()]
             seen = ", which it was fitted on" if name == "val" and options.post_process == "fit" else ""
-            sys.stdout.write(f"  after post-processing{seen}: {', '.join(changes)}\n")
+            more.append(f"after post-processing{seen}: {', '.join(changes)}")
+        sys.stdout.writelines(f"  {line}\n" for line in more)
         if options.report:
             info = report.RunInfo(
                 dataset=dataset.name,
                 step=classifier.step,
+                result="the run's result" if options.which == "best" else "checkpoint",
                 selected_by=classifier.config.eval.metric if options.which == "best" else "",
                 seed=classifier.config.seed,
                 views=options.views or classifier.config.eval.views,
-                notes=dataset.notes,
+                notes=(*dataset.notes, *more),
                 skipped=dataset.skipped,
-                command=f"emojax evaluate {' '.join(arguments)}",
+                command=f"emojax evaluate {shlex.join(arguments)}",
                 config_differences=tuple(config_json.differences(Config(), classifier.config)),
             )
             history = jsonl.read(Path(options.workdir) / "metrics.jsonl")
@@ -108,8 +117,8 @@ def _post_process(kind: str, classifier: Classifier, *, cache: Path) -> PostProc
     return found
 
 
-def _per_view(classifier: Classifier, split: Split, *, batch_size: int) -> str:
-    """The accuracy of each view alone."""
+def _per_view(classifier: Classifier, split: Split, *, batch_size: int) -> list[str]:
+    """A line for the accuracy of each view alone."""
     from emojax import metrics
 
     found = {
@@ -117,7 +126,7 @@ def _per_view(classifier: Classifier, split: Split, *, batch_size: int) -> str:
         for name, alone in classifier.per_view().items()
     }
     wide = max(map(len, found))
-    return "  accuracy of each view\n" + "".join(f"    {name:<{wide}}  {value:.4f}\n" for name, value in found.items())
+    return [f"view {name:<{wide}}  accuracy {value:.4f}" for name, value in found.items()]
 
 
 def _text(name: str, judged: Report) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import math
 import sys
 from pathlib import Path
 
@@ -27,6 +29,7 @@ def main(arguments: list[str]) -> int:
     from emojax.errors import ConfigError
     from emojax.files import write_bytes
     from emojax.main import config_from
+    from emojax.stages import check_length
     from emojax.validate import validate
 
     if options.batches < 10 or not 0 < options.low < options.high:
@@ -35,14 +38,18 @@ def main(arguments: list[str]) -> int:
     parallel.use_compile_cache()
     with parallel.mesh() as mesh:
         wiring.check(config)
-        parts = wiring.build(config, data.open_dataset(config.data), mesh)
+        dataset = data.open_dataset(config.data, listed=functools.partial(check_length, config))
+        parts = wiring.build(config, dataset, mesh)
         found = lr_finder.search(parts, batches=options.batches, low=options.low, high=options.high)
     figure = plots.rate_finder(found.rates, found.losses, found.smoothed, steepest=found.steepest, lowest=found.lowest)
     write_bytes(Path(options.out), plots.png(figure))
-    sys.stdout.write(
-        f"{len(found.rates)} updates, from {found.rates[0]:.1e} to {found.rates[-1]:.1e}\n"
-        f"the loss falls fastest at {found.steepest:.1e} and is lowest at {found.lowest:.1e}\n"
-        f"suggestion: --config.optim.learning_rate={found.steepest:.1e} (it is {config.optim.learning_rate:.1e})\n"
-        f"plot: {options.out}\n"
-    )
+    sys.stdout.write(f"{len(found.rates)} updates, from {found.rates[0]:.1e} to {found.rates[-1]:.1e}\n")
+    if math.isnan(found.steepest):
+        sys.stdout.write("no suggestion: the loss does not clearly fall; try more --batches\n")
+    else:
+        sys.stdout.write(
+            f"the loss falls fastest at {found.steepest:.1e} and is lowest at {found.lowest:.1e}\n"
+            f"suggestion: --config.optim.learning_rate={found.steepest:.1e} (it is {config.optim.learning_rate:.1e})\n"
+        )
+    sys.stdout.write(f"plot: {options.out}\n")
     return 0

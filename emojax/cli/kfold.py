@@ -1,13 +1,19 @@
-"""`emojax kfold`: stratified cross-validation: K trainings, mean ± standard deviation, out-of-fold predictions."""
+"""`emojax kfold`: stratified cross-validation of a recipe: K trainings, their table, predictions out of fold."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from emojax.cli import runs
+from emojax.config import DataConfig
 from emojax.errors import ConfigError
+
+CAVEAT = "each model's epoch was chosen on its own fold, so these numbers are a little too good"
 
 
 def main(arguments: list[str]) -> int:
@@ -26,7 +32,8 @@ def main(arguments: list[str]) -> int:
     if options.folds < 2:
         raise ConfigError(f"--folds={options.folds}: expected 2 or more")
     folder = Path(options.workdir)
-    runs.check(options.config, (*overrides, f"--config.data.folds={options.folds}"))
+    config = runs.config(options.config, (*overrides, f"--config.data.folds={options.folds}"))
+    _check_counts(config.data, options.folds)
     runs.make_folder(folder)
     places = [folder / f"fold{i + 1}" for i in range(options.folds)]
     for i, place in enumerate(places):
@@ -37,10 +44,19 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _check_counts(source: DataConfig, k: int) -> None:
+    """Refuses too many folds by what the files list, before an image is read."""
+    from emojax.data import folds, sources
+
+    dataset = sources.read(source)
+    label = np.concatenate([split.label for name, split in dataset.splits.items() if name in ("train", "val")])
+    folds.check(label, k=k, class_names=dataset.class_names)
+
+
 def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
     from emojax import combine, metrics, predictions_csv, report
 
-    found = [predictions_csv.read(place / "report" / "val-predictions.csv") for place in places]
+    found = [predictions_csv.of_run(place, "val") for place in places]
     names = found[0][1]
     whole = combine.out_of_fold([predictions for predictions, _ in found])
     judged = metrics.evaluate(whole, names)
@@ -49,11 +65,12 @@ def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
     info = report.RunInfo(
         dataset=first["dataset"],
         step=first["step"],
-        selected_by="",
+        result=f"{len(places)} models, one per fold; of the first: {first['result']}",
+        selected_by=first["selected_by"],
         seed=first["seed"],
         views=first["views"],
-        notes=(f"out-of-fold predictions of {len(places)} models; the step is that of the first",),
-        command=f"emojax kfold {' '.join(arguments)}",
+        notes=(CAVEAT,),
+        command=f"emojax kfold {shlex.join(arguments)}",
     )
     report.write(folder / "report", split="all", report=judged, predictions=whole, history=[], run=info)
     reports = [runs.numbers(place, "val") for place in places]
@@ -63,5 +80,7 @@ def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
     ]
     rows.append(["mean ± std", *(runs.mean_std([r[key] for r in reports]) for key in runs.NUMBERS), ""])
     rows.append(["out of fold", *(f"{100 * judged.number(key):.1f}" for key in runs.NUMBERS), f"{judged.n:,}"])
-    titles = ["fold", *(f"{key.replace('_', ' ')} %" for key in runs.NUMBERS), "images"]
-    sys.stdout.write(runs.markdown(titles, rows) + f"\n\nout-of-fold predictions: {folder / 'out-of-fold.csv'}\n")
+    titles = ["fold", *(f"{metrics.text(key)} %" for key in runs.NUMBERS), "images"]
+    sys.stdout.write(
+        runs.markdown(titles, rows) + f"\n\n{CAVEAT}\nout-of-fold predictions: {folder / 'out-of-fold.csv'}\n"
+    )

@@ -20,25 +20,37 @@ def main(arguments: list[str]) -> int:
         "paths", nargs="+", metavar="IMAGE|FOLDER", help="pictures, or folders that are searched for some"
     )
     parser.add_argument("--workdir", required=True, help="folder of a training run")
-    parser.add_argument("--which", default="best", help="checkpoint: best, last or a step (default: best)")
+    parser.add_argument(
+        "--which",
+        default="best",
+        help="weights: best (default: the run's result or, before its end, its best checkpoint), last, or the update "
+        "of a checkpoint",
+    )
     parser.add_argument(
         "--views", default="", help="test-time views: center, flip, six, eight, ten or sixteen; default: as in the run"
+    )
+    parser.add_argument(
+        "--post-process", default="", metavar="FILE.json", help="post-processing that `emojax evaluate` has fitted"
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object per line with all probabilities")
     form.add_argument("--csv", action="store_true", help="CSV with one column per class")
     options = parser.parse_args(arguments)
 
+    from emojax import postprocess
     from emojax.predict import load
 
     pictures = _find(options.paths)
     classifier = load(options.workdir, which=options.which, views=options.views)
     names = classifier.class_names
+    post = postprocess.read(Path(options.post_process), names) if options.post_process else None
     show = _json_rows if options.json else _csv_rows if options.csv else _table_rows
     unreadable = 0
     for start in range(0, len(pictures), CHUNK):
         part = pictures[start : start + CHUNK]
         found = classifier.predict([Path(p) for p in part])
+        if post:
+            found = postprocess.apply(post, found)
         rows = [
             (path, probs if good else None) for path, probs, good in zip(part, found.probs, found.weight, strict=True)
         ]

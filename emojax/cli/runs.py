@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from emojax.config import Config
 from emojax.errors import ConfigError, TrainingError, WorkdirError
 
 NUMBERS = ("accuracy", "macro_f1", "balanced_accuracy")
@@ -36,12 +37,16 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpar
     return options, tuple(rest)
 
 
-def check(recipe: str, overrides: Sequence[str]) -> None:
-    """Raises `ConfigError` unless `recipe` with these overrides is valid: before hours of training, not after."""
+def config(recipe: str, overrides: Sequence[str]) -> Config:
+    """The config of `recipe` with these overrides. Raises `ConfigError` unless it is valid: before hours of training,
+    not after."""
+    from emojax import wiring
     from emojax.main import config_from
     from emojax.validate import validate
 
-    validate(config_from([f"--config={recipe}", *overrides]))
+    found = validate(config_from([f"--config={recipe}", *overrides]))
+    wiring.check(found)
+    return found
 
 
 def make_folder(folder: Path) -> None:

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     if len(set(names)) < len(names):
         raise ConfigError(f"two of the recipes are called the same: {', '.join(names)}")
     for recipe in options.recipes:
-        runs.check(recipe, overrides)
+        runs.config(recipe, overrides)
     folder = Path(options.workdir)
     runs.make_folder(folder)
     for recipe, name in zip(options.recipes, names, strict=True):
@@ -40,6 +40,7 @@ def main(arguments: list[str]) -> int:
     table = _table(found)
     write_json(folder / "study.json", {"seeds": seeds, "overrides": overrides, "runs": found})
     write_text(folder / "study.md", table + "\n")
+    sys.stderr.write("\n")
     sys.stdout.write(table + "\n")
     return 0
 

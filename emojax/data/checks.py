@@ -195,9 +195,7 @@ def check_labels(dataset: Dataset) -> None:
             twice = split.id[np.setdiff1d(np.arange(len(split)), first)[0]]
             raise DataError(f"{dataset.name}: two records of {name} are called {str(twice)!r}")
     if len(names) < 2:
-        raise DataError(
-            f"{dataset.name}: found only the class {', '.join(names) or '(none)'}; training needs two or more"
-        )
+        raise DataError(f"found only the class {', '.join(names) or '(none)'}; training needs two or more")
     mass = dataset.splits["train"].label.sum(0)
     if (absent := np.flatnonzero(mass == 0)).size:
         lacking = ", ".join(names[k] for k in absent)

@@ -58,6 +58,14 @@ def folds(
     return fold[unit]
 
 
+def check(label: np.ndarray, *, k: int, class_names: Sequence[str]) -> None:
+    """Raises `DataError` where a class (argmax of `label`, float [N, K]) has fewer records than there are folds."""
+    count = np.bincount(label.argmax(axis=1), minlength=len(class_names))
+    rare = [f"{name} ({n})" for name, n in zip(class_names, count.tolist(), strict=True) if 0 < n < k]
+    if rare:
+        raise DataError(f"{k} folds cannot be stratified: too few records of {', '.join(rare)}; use fewer folds")
+
+
 def notes(label: np.ndarray, fold: np.ndarray, *, class_names: Sequence[str]) -> tuple[str, ...]:
     """One line for every class that has no record in some fold and so is not judged there.
 
@@ -75,6 +83,12 @@ def notes(label: np.ndarray, fold: np.ndarray, *, class_names: Sequence[str]) ->
             absent = ", ".join(str(f + 1) for f in np.flatnonzero(held == 0))
             lines.append(f"class {name} ({held.sum()} records) is missing from the validation part of fold {absent}")
     return tuple(lines)
+
+
+def in_one_fold(label: np.ndarray, fold: np.ndarray) -> tuple[int, ...]:
+    """Ids of the classes whose records all lie in one fold, for `label` float [N, K] and `fold` int [N]."""
+    classes = label.argmax(axis=1)
+    return tuple(int(c) for c in np.unique(classes) if len(np.unique(fold[classes == c])) == 1)
 
 
 def _units(content: Sequence[str], groups: Sequence[str] | None) -> np.ndarray:

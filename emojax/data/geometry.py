@@ -13,11 +13,15 @@ from PIL import Image
 Box = tuple[float, float, float, float]
 
 
-def central_box(width: int, height: int, *, crop: float) -> Box:
-    """The central square whose side is `crop` (0 to 1] times the shorter side."""
-    side = crop * min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+FITS = ("crop", "squash")
+"""How a picture becomes square: by its central square, or as a whole, with other proportions."""
+
+
+def central_box(width: int, height: int, *, crop: float, fit: str = "crop") -> Box:
+    """The centre of the picture, `crop` (0 to 1] times as long and as wide: of its central square or of all of it."""
+    x, y = (width, height) if fit == "squash" else (min(width, height),) * 2
+    left, top = (width - crop * x) / 2, (height - crop * y) / 2
+    return left, top, left + crop * x, top + crop * y
 
 
 def random_box(

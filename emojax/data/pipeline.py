@@ -92,6 +92,8 @@ def train_batches(
     start: int,
     stop: int,
     sampler: str = "shuffle",
+    accumulate: int = 1,
+    fit: str = "crop",
     workers: int = 0,
     process: tuple[int, int] = (0, 1),
 ) -> Loader:
@@ -102,6 +104,8 @@ def train_batches(
       batch_size: images per step over all processes.
       seed: of data order and augmentation, >= 0.
       sampler: `DataConfig.sampler`; what the records of the stream are.
+      accumulate: micro-batches in a batch, one after the other; each is mixed by a draw of its own.
+      fit: `Config.fit`.
       workers: loader processes; 0 = two threads. Falls back to 0 where shared memory is too small.
       process: (index, count); this process gets every count-th image of each global batch. MixUp and CutMix act within
         that part, with the same factor in all processes.
@@ -112,12 +116,12 @@ def train_batches(
     """
     local = _local(batch_size, process)
     check_batch_size(split, batch_size)
-    record = _TrainRecord(split.images, transforms.scaled(augment, strength), size, seed)
+    record = _TrainRecord(split.images, transforms.scaled(augment, strength), size, seed, fit)
     batches = (
         _records(split, sampler, seed)
         .map_with_index(record)[process[0] :: process[1]]
         .batch(local, drop_remainder=True, batch_fn=_Collate(split.label, split.weight))
-        .map_with_index(_Mix(augment, mixup, cutmix, seed))[start:stop]
+        .map_with_index(_Mix(augment, mixup, cutmix, seed, accumulate))[start:stop]
     )
     return Loader(batches, workers=workers, batch_bytes=local * size * size * 3)
 
@@ -143,7 +147,14 @@ def check_batch_size(split: Split, batch_size: int) -> None:
 
 
 def eval_batches(
-    split: Split, *, size: int, crop: float, batch_size: int, workers: int = 0, process: tuple[int, int] = (0, 1)
+    split: Split,
+    *,
+    size: int,
+    crop: float,
+    batch_size: int,
+    fit: str = "crop",
+    workers: int = 0,
+    process: tuple[int, int] = (0, 1),
 ) -> Loader:
     """Every record of `split` once, in order; the last batch is filled up with weight 0 and index -1.
 
@@ -155,7 +166,7 @@ def eval_batches(
     padded[:n] = np.arange(n)
     batches = (
         grain.MapDataset.source(padded.tolist())
-        .map(_EvalRecord(split.images, size, crop))[process[0] :: process[1]]
+        .map(_EvalRecord(split.images, size, crop, fit))[process[0] :: process[1]]
         .batch(local, drop_remainder=True, batch_fn=_Collate(split.label, split.weight))
     )
     return Loader(batches, workers=workers, batch_bytes=local * size * size * 3)
@@ -177,12 +188,14 @@ class _TrainRecord:
     augment: AugmentConfig
     size: int
     seed: int
+    fit: str
 
     def __call__(self, position: int, record: int) -> Record:
         rng = generator(self.seed, position)
         try:
             data = self.images[int(record)]
-            return transforms.augmented(data, augment=self.augment, size=self.size, rng=rng), int(record), True
+            image = transforms.augmented(data, augment=self.augment, size=self.size, rng=rng, fit=self.fit)
+            return image, int(record), True
         except Unreadable:  # the file was changed after the check; an exception would end the whole stream
             return np.zeros((self.size, self.size, 3), np.uint8), int(record), False
 
@@ -192,15 +205,13 @@ class _EvalRecord:
     images: Any
     size: int
     crop: float
+    fit: str
 
     def __call__(self, record: int) -> Record:
         if record >= 0:
             try:
-                return (
-                    transforms.eval_image(self.images[int(record)], size=self.size, crop=self.crop),
-                    int(record),
-                    True,
-                )
+                data = self.images[int(record)]
+                return transforms.eval_image(data, size=self.size, crop=self.crop, fit=self.fit), int(record), True
             except Unreadable:  # as above
                 pass
         return np.zeros((self.size, self.size, 3), np.uint8), int(record), False
@@ -225,9 +236,15 @@ class _Mix:
     mixup: float
     cutmix: float
     seed: int
+    accumulate: int
 
     def __call__(self, step: int, fields: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        rng = generator(self.seed, MIXING + step)
+        parts = zip(*(np.split(field, self.accumulate) for field in fields), strict=True)
+        mixed = [self._mixed(step * self.accumulate + i, part) for i, part in enumerate(parts)]
+        return mixed[0] if self.accumulate == 1 else tuple(map(np.concatenate, zip(*mixed, strict=True)))
+
+    def _mixed(self, number: int, fields: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        rng = generator(self.seed, MIXING + number)
         batch = mixing.mix(Batch(*fields), augment=self.augment, mixup=self.mixup, cutmix=self.cutmix, rng=rng)
         return batch.image, batch.label, batch.weight, batch.index
 

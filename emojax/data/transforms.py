@@ -60,8 +60,9 @@ class Draws(NamedTuple):
 
 
 def scaled(augment: AugmentConfig, strength: float) -> AugmentConfig:
-    """`augment` with every probability and magnitude times `strength` >= 0, kept in range; 0 switches all off.
+    """`augment` with its probabilities and magnitudes times `strength` >= 0, kept in range; 0 switches all off.
 
+    Flips have no strength: at twice one half every picture would be mirrored, which is as good as none.
     Shares of area kept move away from 1, aspect ratios away from 1 (as powers). Erasing is scaled by its probability
     alone: scaling the rectangle too would count the strength twice. So is blur; perspective by its magnitude alone.
     AutoAugment and TrivialAugment stay as published, unless `strength` is 0. MixUp and CutMix have factors of their
@@ -74,7 +75,7 @@ def scaled(augment: AugmentConfig, strength: float) -> AugmentConfig:
         crop_area=(keep[0], keep[1]),
         crop_ratio=(augment.crop_ratio[0] ** strength, augment.crop_ratio[1] ** strength),
         pad=round(augment.pad * strength),
-        flip=min(1.0, augment.flip * strength),
+        flip=augment.flip if strength else 0.0,
         rotate=min(180.0, augment.rotate * strength),
         translate=min(1.0, augment.translate * strength),
         zoom=min(0.9, augment.zoom * strength),
@@ -92,7 +93,13 @@ def scaled(augment: AugmentConfig, strength: float) -> AugmentConfig:
 
 
 def train_image(
-    data: bytes | np.ndarray, *, augment: AugmentConfig, size: int, strength: float, rng: np.random.Generator
+    data: bytes | np.ndarray,
+    *,
+    augment: AugmentConfig,
+    size: int,
+    strength: float,
+    rng: np.random.Generator,
+    fit: str = "crop",
 ) -> np.ndarray:
     """Decodes and augments one training image: the steps of `augment.order`, in that order.
 
@@ -101,16 +108,19 @@ def train_image(
       size: side of the result, pixels.
       strength: factor on the augmentation, see `scaled`.
       rng: source of every random number.
+      fit: one of `geometry.FITS`; random crops have proportions of their own.
 
     Returns uint8 [size, size, 3]. Raises `Unreadable` when the image cannot be decoded.
     """
-    return augmented(data, augment=scaled(augment, strength), size=size, rng=rng)
+    return augmented(data, augment=scaled(augment, strength), size=size, rng=rng, fit=fit)
 
 
-def augmented(data: bytes | np.ndarray, *, augment: AugmentConfig, size: int, rng: np.random.Generator) -> np.ndarray:
+def augmented(
+    data: bytes | np.ndarray, *, augment: AugmentConfig, size: int, rng: np.random.Generator, fit: str
+) -> np.ndarray:
     """`train_image` with an `augment` that is scaled already."""
     a, d = augment, Draws._make(rng.random(len(Draws._fields)).tolist())
-    image = _crop(Opened(data), a, d, size)
+    image = _crop(Opened(data), a, d, size, fit)
     for name in a.order:
         if name in STEPS:
             image = STEPS[name](image, a, d, rng)
@@ -121,10 +131,10 @@ def augmented(data: bytes | np.ndarray, *, augment: AugmentConfig, size: int, rn
     return pixels
 
 
-def _crop(opened: Opened, a: AugmentConfig, d: Draws, size: int) -> Image.Image:
+def _crop(opened: Opened, a: AugmentConfig, d: Draws, size: int, fit: str) -> Image.Image:
     """The first step, also where nothing is cropped: no more is decoded than the box needs."""
     if a.crop_area == (1.0, 1.0):
-        box = geometry.central_box(*opened.size, crop=1.0)
+        box = geometry.central_box(*opened.size, crop=1.0, fit=fit)
     else:
         box = geometry.random_box(*opened.size, area=a.crop_area, ratio=a.crop_ratio, draw=d[0:4])
     return _cut(opened, box, size)
@@ -194,14 +204,15 @@ def check_order(order: tuple[str, ...]) -> None:
         )
 
 
-def eval_image(data: bytes | np.ndarray, *, size: int, crop: float) -> np.ndarray:
-    """The evaluation view: the central square of side `crop` x the shorter side, resized to size x size pixels.
+def eval_image(data: bytes | np.ndarray, *, size: int, crop: float, fit: str = "crop") -> np.ndarray:
+    """The evaluation view: the central square of side `crop` x the shorter side, resized to size x size pixels; with
+    the fit "squash" the centre of the whole picture.
 
-    That is "resize the shorter side to size / crop, then cut out the centre" in one resampling, which also keeps a
+    The first is "resize the shorter side to size / crop, then cut out the centre" in one resampling, which also keeps a
     1 x 4000 image from growing to 4000 size. Nothing random. Returns uint8 [size, size, 3]; raises `Unreadable`.
     """
     opened = Opened(data)
-    return to_array(_cut(opened, geometry.central_box(*opened.size, crop=crop), size))
+    return to_array(_cut(opened, geometry.central_box(*opened.size, crop=crop, fit=fit), size))
 
 
 def _cut(opened: Opened, box: geometry.Box, size: int):

@@ -130,7 +130,9 @@ def _model(
         kind, size = start(path, shapes)
         return kind, size * (config.head_scale if path.startswith("head/dense/") else 1.0)
 
-    return Model(config.name, depths, min_size, module, initial, from_torch)
+    # Layer-wise rates of ConvNeXt are published for groups of three blocks (arXiv:2201.03545, appendix).
+    group = 3 if config.name.startswith("convnext") else 1
+    return Model(config.name, depths, min_size, module, initial, from_torch, group=group)
 
 
 def _sizes(

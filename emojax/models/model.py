@@ -32,6 +32,7 @@ class Model:
       depths: blocks per stage.
       min_size: smallest side of the image that the network can take, pixels.
       head: regex over parameter paths: the classifier itself.
+      group: how many blocks of a stage count as one in `depth`.
       module: the Flax module; nothing outside `models` touches it.
       initial: (path, shapes of all parameters) -> how the parameter starts, see `layers.Initial`.
       from_torch: (params, model_state) from a state dict of torchvision or timm as NumPy arrays.
@@ -44,6 +45,7 @@ class Model:
     initial: Callable[..., Initial] = dataclasses.field(repr=False)
     from_torch: Callable[[Mapping[str, np.ndarray]], tuple[Tree, Tree]] = dataclasses.field(repr=False)
     head: str = HEAD
+    group: int = 1
 
     def init(self, key: Key[Array, ""], image_size: int) -> tuple[Tree, Tree]:
         """(params, model_state) as nested dicts of float32 arrays; the same for every image size.
@@ -89,21 +91,23 @@ class Model:
         return ModelOutput(logits=logits, features=features, aux=taps), model_state
 
     def depth(self, path: str) -> int:
-        """Blocks from a parameter to the loss: 0 in the head, 1 in the last block; in the stem one more than there are.
+        """Blocks (or groups of `group` of them) from a parameter to the loss: 0 in the head, 1 in the last block; in
+        the stem one more than there are.
 
         What halves the map at the start of a stage counts with the stage's first block, a norm at its end with the
         last.
         """
+        groups = [-(-depth // self.group) for depth in self.depths]
         if path.startswith("head/"):
             return 0
         if path.startswith("stem/"):
-            return sum(self.depths) + 1
+            return sum(groups) + 1
         found = re.match(r"stage(\d+)/(?:block(\d+)|(downsample)|norm)/", path)
         if not found:
             raise ConfigError(f"{path!r} is not a parameter of {self.name}")
         stage = int(found[1])
         block = int(found[2] or (1 if found[3] else self.depths[stage - 1]))
-        return sum(self.depths) - sum(self.depths[: stage - 1]) - block + 1
+        return sum(groups[stage - 1 :]) - (block - 1) // self.group
 
     def _check_size(self, size: Any) -> None:
         if isinstance(size, int) and size < self.min_size:

@@ -58,6 +58,7 @@ def content(split: str, report: Report, run: RunInfo) -> dict[str, Any]:
         "split": split,
         **report.to_json(),
         "step": run.step,
+        "result": run.result,
         "selected_by": run.selected_by,
         "dataset": run.dataset,
         "notes": run.notes,

@@ -122,7 +122,7 @@ def how(report: Report, run: RunInfo) -> str:
     facts = [
         ("Data", run.dataset),
         ("Classes", f"{len(report.class_names)}"),
-        ("Checkpoint", f"step {run.step:,}" + (f", best by {run.selected_by} on val" if run.selected_by else "")),
+        ("Weights", _weights(run)),
         ("Views", run.views),
         ("Seed", f"{run.seed}"),
         ("Training time", duration(run.seconds) if run.seconds is not None else "not measured"),
@@ -133,6 +133,11 @@ def how(report: Report, run: RunInfo) -> str:
     changed = "\n".join(run.config_differences) or "none"
     parts.append(f"Knobs that differ from the defaults:\n\n{code(changed)}")
     return "\n\n".join(parts)
+
+
+def _weights(run: RunInfo) -> str:
+    chosen = f", chosen on val by {run.selected_by}" if run.selected_by else ""
+    return f"{run.result}, update {run.step:,}{chosen}"
 
 
 def index(numbers: dict[str, dict[str, float]]) -> str:

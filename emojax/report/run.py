@@ -39,8 +39,9 @@ class RunInfo:
 
     Attributes:
       dataset: short name of the data.
-      step: optimizer updates behind the judged checkpoint.
-      selected_by: number of the report by which that checkpoint was chosen on `val`; empty = it was not chosen.
+      step: optimizer updates behind the judged weights.
+      result: what those weights are, such as "best checkpoint" or "SWA of 5 snapshots".
+      selected_by: number of the report by which they were chosen on `val`; empty = it was not chosen.
       seed: seed of the run.
       views: test-time views whose probabilities were averaged.
       seconds: time spent training, None where it is not known.
@@ -54,6 +55,7 @@ class RunInfo:
 
     dataset: str
     step: int
+    result: str
     selected_by: str
     seed: int
     views: str
