@@ -369,7 +369,8 @@ class EvalConfig:
     crop: float = 1.0
     """Side of the central crop as a share of the resized image: 0.875 resizes 224 px models' images to 256 first."""
     views: str = "center"
-    """Test-time views that are averaged: center, flip (2), six, eight, ten or sixteen; see `emojax/views.py`."""
+    """Test-time views that are averaged: center, center_crop, flip (2), six, eight, ten or sixteen; see
+    `emojax/views.py`."""
     view_average: str = "probs"
     """What is averaged over the views: probs or logits."""
 

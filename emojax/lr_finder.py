@@ -14,9 +14,9 @@ from emojax.errors import ConfigError
 from emojax.wiring import Parts
 
 SMOOTHING = 0.98
-"""Decay of the running mean of the loss."""
-_CLEARLY = 0.02
-"""Share of the loss by which it must fall for a suggestion."""
+"""Decay of the running mean of the loss that ends the test."""
+_CLEARLY = 8.0
+"""By how many standard errors of its mean the loss must fall for a suggestion."""
 BLOW_UP = 4.0
 """The test ends where the smoothed loss exceeds this many times its smallest value."""
 
@@ -26,9 +26,10 @@ class Found:
     """The curve, one entry per update, and what it suggests.
 
     Attributes:
-      rates, losses, smoothed: float64 [N].
-      steepest: rate at which the smoothed loss falls fastest per decade: a good peak learning rate. NaN where it does
-        not clearly fall. The first tenth is left out: a mean of so few losses is noise.
+      rates, losses, smoothed: float64 [N]; the last is a centred mean over a tenth of the updates, which lags behind
+        neither side.
+      steepest: rate at which the smoothed loss falls fastest per decade: a good peak learning rate. NaN where it falls
+        by no more than the noise of its mean.
       lowest: rate at its minimum; the largest useful rate is about a tenth of it.
     """
 
@@ -67,16 +68,19 @@ def search(parts: Parts, *, batches: int = 100, low: float = 1e-8, high: float =
             smoothed.append(mean / (1 - SMOOTHING ** (step + 1)))
             if len(smoothed) > 1 and smoothed[-1] > BLOW_UP * min(smoothed):
                 break
-    return _read(np.array(losses), np.array(smoothed), low=low, growth=growth)
+    return _read(np.array(losses), low=low, growth=growth)
 
 
-def _read(losses: np.ndarray, smoothed: np.ndarray, *, low: float, growth: float) -> Found:
+def _read(losses: np.ndarray, *, low: float, growth: float) -> Found:
     if len(losses) < 10:
         raise ConfigError(f"the loss blew up after {len(losses)} updates; start from a lower rate (--low)")
     rates = low * np.exp(growth * np.arange(len(losses)))
-    first = max(5, len(losses) // 10)
-    bottom = first + int(smoothed[first:].argmin())
-    slope = np.gradient(smoothed)[first : bottom + 1]
-    falls = smoothed[first] - smoothed[bottom] > _CLEARLY * smoothed[first]
-    steepest = float(rates[first + slope.argmin()]) if falls else math.nan
+    side = max(2, len(losses) // 20)
+    width = 2 * side + 1
+    smoothed = np.convolve(np.pad(losses, side, mode="reflect"), np.full(width, 1 / width), mode="valid")
+    bottom = int(smoothed.argmin())
+    slope = np.gradient(smoothed)[: bottom + 1]
+    noise = float(np.std((losses - smoothed)[: bottom + 1])) / math.sqrt(width)
+    falls = smoothed[0] - smoothed[bottom] > _CLEARLY * noise
+    steepest = float(rates[slope.argmin()]) if bottom and falls else math.nan
     return Found(rates, losses, smoothed, steepest=steepest, lowest=float(rates[bottom]))

@@ -1,8 +1,8 @@
 """Trains from a recipe: `python -m emojax.main --config=configs/emoji.py --workdir=runs/emoji`.
 
 Any knob of `emojax/config.py` can be set on the command line: `--config.optim.learning_rate=3e-4`,
-`--config.data.path=FOLDER`, `--config.stages[0].epochs=5`. The same command again resumes the run exactly where it
-stopped, or says that it is finished.
+`--config.data.path=FOLDER`, `--config.stages[0].epochs=5`; of a knob that is set twice the last one counts. The same
+command again resumes the run exactly where it stopped, or says that it is finished.
 """
 
 from __future__ import annotations
@@ -41,10 +41,8 @@ def _parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> lis
     except (KeyError, flags.UnrecognizedFlagError) as error:
         raise ConfigError(_unknown_knob(argv, error)) from error
     except IndexError as error:
-        named = ", ".join(sorted(set(re.findall(r"config\.(stages\[\d+\])", " ".join(argv)))))
-        raise ConfigError(
-            f"the recipe has fewer stages than the command line names ({named}); 0 is the first"
-        ) from error
+        named = ", ".join(sorted(set(re.findall(r"config\.[^=]*\[\d+\]", " ".join(argv)))))
+        raise ConfigError(f"an index is too large in {named}; 0 is the first") from error
     except SyntaxError as error:
         raise ConfigError(f"the recipe is not valid Python: {error}") from error
     except (flags.Error, TypeError, ValueError) as error:
@@ -80,7 +78,8 @@ def _find_recipes(argv: list[str]) -> list[str]:
             recipes.load(match[1])  # says in one line what is wrong with a variant
         return f"--config={recipes.find(match[1])}"
 
-    argv = re.sub(r"(?<=\0)--?config[=\0]([^\0]*)", found, "\0".join(argv)).split("\0")
+    text = re.sub(r"(?<=\0)--?config[=\0]([^\0]*)", found, "\0".join(argv))
+    argv = re.sub(r"(?<=\0)(--?config\.[^=\0]+)\0(?!--)", r"\1=", text).split("\0")
     last = {match[1]: i for i, arg in enumerate(argv) if (match := re.match(r"--?(config\.[^=]+)=", arg))}
     kept = set(last.values())
     return [arg for i, arg in enumerate(argv) if i in kept or not re.match(r"--?config\.[^=]+=", arg)]

@@ -148,6 +148,12 @@ class Monitor:
             self.say(message)
         self._terminal.update(self._live_line)
 
+    def skip_to(self, step: int) -> None:
+        """The updates up to `step` are left out, by a stage that ended early or only evaluates."""
+        if self._active:
+            self._step = step
+            self._throughput.skip_to(step)
+
     def train(self, step: int, numbers: Mapping[str, float], *, images: int) -> None:
         """Records the training numbers of the steps since the last call.
 

@@ -42,7 +42,13 @@ def mask(tree: Tree, pattern: str, *, knob: str) -> Tree:
 
 
 def require_match(tree: Tree, pattern: str, *, knob: str) -> None:
-    """Raises `ConfigError` when a pattern that is set matches no path: a typo would otherwise freeze nothing."""
-    if pattern and not any(jax.tree.leaves(mask(tree, pattern, knob=knob))):
+    """Raises `ConfigError` when a pattern that is set matches no path (a typo would freeze nothing) or every path (then
+    nothing would learn)."""
+    found = jax.tree.leaves(mask(tree, pattern, knob=knob)) if pattern else []
+    if pattern and not any(found):
         tops = sorted({path.split("/")[0] for path in flatten(tree)})
         raise ConfigError(f"config.{knob}: {pattern!r} matches no parameter; top-level names are {', '.join(tops)}")
+    if pattern and all(found):
+        raise ConfigError(
+            f"config.{knob}: {pattern!r} matches every parameter; a stage that only evaluates has train = 0"
+        )

@@ -172,11 +172,10 @@ def history(rows: Iterable[Mapping[str, Any]], *, title: str = "Training history
 
 
 def _long_windows(train: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows that stand for at least half as many updates as the longest: an evaluation ends a row early, and the
-    mean of one or two batches would be drawn as a jump."""
-    steps = np.array([0, *(row["step"] for row in train)])
-    length = np.diff(steps)
-    return [row for row, n in zip(train, length, strict=True) if 2 * n >= length.max()]
+    """The rows that stand for at least half as many updates as is usual: an evaluation ends a row early, and the mean
+    of one or two batches would be drawn as a jump."""
+    length = np.diff([0, *(row["step"] for row in train)])
+    return [row for row, n in zip(train, length, strict=True) if 2 * n >= np.median(length)]
 
 
 def sample_grid(images: UInt8[np.ndarray, "N H W C"], titles: Sequence[str] = (), *, title: str = "") -> Figure:

@@ -61,6 +61,8 @@ class PostProcess:
                 raise DataError(
                     f"{where}: is for the classes {', '.join(value['class_names'])}, not {', '.join(class_names)}"
                 )
+            if len(value["threshold"]) != len(class_names):
+                raise ValueError(f"{len(value['threshold'])} thresholds for {len(class_names)} classes")
             return cls(
                 temperature=float(value["temperature"]),
                 threshold=tuple(float(x) for x in value["threshold"]),

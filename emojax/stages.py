@@ -203,5 +203,7 @@ def due(step: int, every_epochs: float, per_epoch: float) -> bool:
     """
     if every_epochs <= 0 or step <= 0:
         return False
-    interval = max(1.0, every_epochs * per_epoch)
-    return step == round(round(step / interval) * interval)
+    if every_epochs * per_epoch <= 1:
+        return True
+    # In the order in which stages' ends are computed, so that a tie is rounded to the same side.
+    return step == round(round(step / (every_epochs * per_epoch)) * every_epochs * per_epoch)

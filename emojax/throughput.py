@@ -72,6 +72,12 @@ class Throughput:
         self._first = self._first or (step, now)
         return seconds
 
+    def skip_to(self, step: int) -> None:
+        """The updates up to `step` are left out: they took no time and say nothing about the pace."""
+        if self._first is not None:
+            self._first = (self._first[0] + step - self._step, self._first[1])
+        self._interval_step = self._step = step
+
     def close(self, step: int, images: int) -> Speed | None:
         """Ends the interval at `step`, after `images` images; None when none of its steps was measured."""
         now = self._clock()

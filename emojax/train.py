@@ -11,18 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from clu import parameter_overview
 
 from emojax import (
     checkpoint,
-    class_weights,
-    config as config_lib,
     data,
     finish,
     metrics,
+    opening,
     parallel,
-    plots,
     transitions,
     wiring,
     workdir as dirs,
@@ -70,7 +66,7 @@ def run(config: Config, workdir: str | Path) -> None:
         parts = wiring.build(config, dataset, mesh)
         checkpointer = stack.enter_context(contextlib.closing(checkpoint.Checkpointer(folder, config.checkpoint)))
         state, loop = _start(parts, checkpointer)
-        _introduce(parts, state, monitor)
+        opening.introduce(parts, state, monitor)
         _train(parts, state, loop, checkpointer, monitor)
         ending = finish.Ending(seconds=loop.seconds, stopped_early=loop.stopped, unreadable=tuple(loop.unreadable))
         finish.write_result(parts, ending, checkpointer, monitor, folder)
@@ -99,57 +95,69 @@ class _Loop:
 def _train(
     parts: Parts, state: TrainState, loop: _Loop, checkpointer: checkpoint.Checkpointer, monitor: Monitor
 ) -> None:
-    """The loop. "Step n" always means "after n updates"; what is due is a function of the step."""
-    config = parts.config
-    empty = parallel.replicate(parts.mesh, metrics.TrainMetrics.empty())
-    clock = time.monotonic() - loop.seconds
+    """Stage after stage. "Step n" always means "after n updates"; what is due is a function of the step."""
     for stage in parts.stages:
         if loop.stopped or int(state.step) >= stage.stop:
             continue
         state = transitions.entered(parts, stage, state, checkpointer)
         state = _with_fresh_waits(parts, state, loop, stage)
-        if not stage.train:
-            state = transitions.passed(parts, stage, state)
-            state = _judge(parts, state, loop, stage, checkpointer, monitor)
-            continue
-        if _is_over(stage, loop):  # the run was stopped between the stage's early end and the next checkpoint
+        if stage.train and not _is_over(stage, loop):
+            state = _train_stage(parts, state, loop, stage, checkpointer, monitor)
+        if (
+            int(state.step) < stage.stop and not loop.stopped
+        ):  # it ended early, now or before a resume, or only evaluates
             state = transitions.ended(parts, stage, state, checkpointer)
-            continue
-        train_step, new = wiring.train_step(parts, stage)
-        if new:
-            monitor.compiling()
-        totals, since, pending = empty, int(state.step), None
-        with wiring.train_batches(parts, stage, start=int(state.step)) as batches:
-            for step in range(int(state.step) + 1, stage.stop + 1):
-                if step - 1 in stage.teach:
-                    state = transitions.taught(parts, state, checkpointer)
-                with monitor.waiting_for_data():
-                    host = next(batches)
-                batch = parallel.shard(parts.mesh, host, accumulate=config.optim.accumulate)
-                previous, (state, totals) = totals, train_step(state, totals, batch, parts.key)
-                _note(parts, loop, stage, step, host, monitor)
-                # One step computes while the host prepares the next: enough to keep the device busy, and honest timing.
-                jax.block_until_ready(previous)
-                if pending:
-                    _log(pending, monitor)
-                    pending = None
-                monitor.tick(step, wait_for=totals)
-                judge = due(step, config.eval.every_epochs, parts.per_epoch) or step == stage.stop
-                save = judge or due(step, config.checkpoint.every_epochs, parts.per_epoch)
-                if save or step % config.monitor.log_every == 0:
-                    pending = (step, totals, (step - since) * parts.update_images)
-                    totals, since = empty, step
-                if save and pending:
-                    _log(pending, monitor)
-                    pending, loop.seconds = None, time.monotonic() - clock
-                if judge:
-                    state = _judge(parts, state, loop, stage, checkpointer, monitor)
-                elif save:
-                    checkpointer.save(state, _meta(parts, stage, loop, state), rank=-math.inf)
-                if loop.stopped or _is_over(stage, loop):
-                    break
-        if _is_over(stage, loop) and not loop.stopped:
-            state = transitions.ended(parts, stage, state, checkpointer)
+            monitor.skip_to(stage.stop)
+            if not stage.train:
+                state = _judge(parts, state, loop, stage, checkpointer, monitor)
+
+
+def _train_stage(
+    parts: Parts,
+    state: TrainState,
+    loop: _Loop,
+    stage: Stage,
+    checkpointer: checkpoint.Checkpointer,
+    monitor: Monitor,
+) -> TrainState:
+    """The updates of one stage, from where the state is to the stage's stop or early end."""
+    config = parts.config
+    empty = parallel.replicate(parts.mesh, metrics.TrainMetrics.empty())
+    clock = time.monotonic() - loop.seconds
+    train_step, new = wiring.train_step(parts, stage)
+    if new:
+        monitor.compiling()
+    totals, since, pending = empty, int(state.step), None
+    with wiring.train_batches(parts, stage, start=int(state.step)) as batches:
+        for step in range(int(state.step) + 1, stage.stop + 1):
+            if step - 1 in stage.teach:
+                state = transitions.taught(parts, state, checkpointer)
+            with monitor.waiting_for_data():
+                host = next(batches)
+            batch = parallel.shard(parts.mesh, host, accumulate=config.optim.accumulate)
+            previous, (state, totals) = totals, train_step(state, totals, batch, parts.key)
+            _note(parts, loop, stage, step, host, monitor)
+            # One step computes while the host prepares the next: enough to keep the device busy, and honest timing.
+            jax.block_until_ready(previous)
+            if pending:
+                _log(pending, monitor)
+                pending = None
+            monitor.tick(step, wait_for=totals)
+            judge = due(step, config.eval.every_epochs, parts.per_epoch) or step == stage.stop
+            save = judge or due(step, config.checkpoint.every_epochs, parts.per_epoch)
+            if save or step % config.monitor.log_every == 0:
+                pending = (step, totals, (step - since) * parts.update_images)
+                totals, since = empty, step
+            if save and pending:
+                _log(pending, monitor)
+                pending, loop.seconds = None, time.monotonic() - clock
+            if judge:
+                state = _judge(parts, state, loop, stage, checkpointer, monitor)
+            elif save:
+                checkpointer.save(state, _meta(parts, stage, loop, state), rank=-math.inf)
+            if loop.stopped or _is_over(stage, loop):
+                break
+    return state
 
 
 def _start(parts: Parts, checkpointer: checkpoint.Checkpointer) -> tuple[TrainState, _Loop]:
@@ -158,46 +166,6 @@ def _start(parts: Parts, checkpointer: checkpoint.Checkpointer) -> tuple[TrainSt
         return wiring.initial_state(parts), _Loop()
     state, meta = wiring.restored(parts, checkpointer, latest)
     return state, _Loop(**meta.loop)
-
-
-def _introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
-    """Tells what is about to happen; TensorBoard gets the knobs and the learning-rate curve."""
-    config, dataset, step = parts.config, parts.dataset, int(state.step)
-    sizes = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
-    facts = {
-        "data": f"{dataset.name}: {len(dataset.class_names)} classes ({', '.join(dataset.class_names)})",
-        "images": f"{sizes}; {len(dataset.skipped)} unreadable ones left out" if dataset.skipped else sizes,
-        "model": f"{config.model.name}, {parts.stages[0].image_size} px, {config.model.compute}",
-        "devices": parallel.describe(),
-        "run": f"{parts.stages[-1].stop:,} updates of {parts.update_images} images, {parts.per_epoch:.4g} an epoch",
-    }
-    facts |= _class_mass(parts)
-    facts |= {f"note {i}" if len(dataset.notes) > 1 else "note": text for i, text in enumerate(dataset.notes, 1)}
-    indent = max(map(len, facts)) + 2
-    monitor.begin(
-        total_steps=parts.stages[-1].stop,
-        steps_per_epoch=parts.per_epoch,
-        start_step=step,
-        lines=[f"{name:<{indent}}{value}" for name, value in facts.items()],
-        parameters=parameter_overview.get_parameter_overview(state.params, include_stats=False),
-    )
-    if step == 0 and config.monitor.tensorboard:
-        monitor.hparams(dict(config_lib.items(config)))
-        steps = np.unique(np.linspace(0, parts.stages[-1].stop - 1, 500).astype(int))
-        monitor.figure("learning_rate", 0, plots.learning_rate(steps, np.asarray(jax.vmap(parts.rate)(steps))))
-
-
-def _class_mass(parts: Parts) -> dict[str, str]:
-    """How much each class weighs in the expected loss, where sampler or class weights change that."""
-    config, facts = parts.config, {}
-    for stage in parts.stages:
-        kind = stage.loss.class_weights
-        if stage.train and (kind != "none" or config.data.sampler != "shuffle"):
-            weight = class_weights.weights(kind, parts.class_mass, beta=stage.loss.effective_beta)
-            mass = class_weights.effective_mass(parts.class_mass, sampler=config.data.sampler, weight=weight)
-            shares = ", ".join(f"{n} {m:.1%}" for n, m in zip(parts.dataset.class_names, mass, strict=True))
-            facts[f"class mass, sampler {config.data.sampler}, weights {kind}"] = shares
-    return facts
 
 
 def _note(parts: Parts, loop: _Loop, stage: Stage, step: int, host: Any, monitor: Monitor) -> None:
@@ -246,7 +214,7 @@ def _judge(
             Patience(**w).after(rank, min_delta=config.eval.min_delta) for w in (loop.patience, loop.stage_patience)
         ]
         loop.patience, loop.stage_patience = map(dataclasses.asdict, waits)
-    else:  # its weights were ranked before, with the views of training: numbers with others do not compete
+    else:  # numbers of other views than those of training do not compete
         rank = -math.inf
     monitor.evaluated(step, "val", judged, best=improved)
     state = transitions.with_judged_statistics(state, stage.judge, weights)

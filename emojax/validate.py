@@ -241,7 +241,9 @@ def _check_stage(config: Config, stage: StageConfig, where: str, *, first: bool)
         kept,
         f"weights, or an average that is kept (average.name is {config.average.name!r})",
     )
-    _check(f"{where}.distill", stage.distill, bool(stage.train) or not stage.distill, "0 in a stage without training")
+    for knob in ("distill", "patience"):
+        value = getattr(stage, knob)
+        _check(f"{where}.{knob}", value, bool(stage.train) or not value, "0 in a stage without training")
     cycle = (own if own.name else config.schedule).name == "onecycle"
     warmup = (own if own.name else config.schedule).warmup_epochs
     knob = f"{where}.schedule.warmup_epochs" if own.name else "schedule.warmup_epochs"

@@ -28,8 +28,8 @@ from emojax import (
     step,
 )
 from emojax.config import Config
-from emojax.data import pipeline
-from emojax.errors import CheckpointError
+from emojax.data import mixing, pipeline
+from emojax.errors import CheckpointError, ConfigError
 from emojax.preprocess import normalise
 from emojax.stages import Stage
 from emojax.types import Dataset, Predictions, Split, TrainState, Tree
@@ -103,12 +103,30 @@ def build(config: Config, dataset: Dataset, mesh: Mesh) -> Parts:
 def check(config: Config) -> None:
     """Finds what is wrong with a config besides the data, before an image is read.
 
-    Raises `ConfigError`: the metric, the model, an image size that is too small for it, a batch that the devices cannot
-    share, or a pattern that is broken or matches no parameter.
+    Raises `ConfigError` for what `check_model` finds, and for a batch that the devices cannot share, or that leaves a
+    process single images to mix.
     """
-    metrics.check_number(config.eval.metric)
+    check_model(config)
     parallel.check_batch(config.batch_size, knob="batch_size")
     parallel.check_batch(config.eval.batch_size or config.batch_size, knob="eval.batch_size")
+    if config.batch_size // parallel.process()[1] < 2 and any(map(sum, _mixing(config))):
+        raise ConfigError(
+            f"config.batch_size: {config.batch_size} leaves a process single images, and nothing to mix them with; "
+            "raise it, or set augment.mixup and augment.cutmix to 0"
+        )
+
+
+def _mixing(config: Config) -> list[tuple[float, float]]:
+    return [mixing.probabilities(config.augment, mixup=s.mixup, cutmix=s.cutmix) for s in config.stages if s.train]
+
+
+def check_model(config: Config) -> None:
+    """The part of `check` that needs no device: a process that only starts others must not take one.
+
+    Raises `ConfigError`: the metric, the model, an image size that is too small for it, or a pattern that is broken,
+    matches no parameter or leaves none to learn.
+    """
+    metrics.check_number(config.eval.metric)
     model = models.build(config.model, 2)  # the number of classes changes no name and no size that matters here
     for i, stage in enumerate(config.stages):
         size = stage.image_size or config.image_size

@@ -220,10 +220,13 @@ def main() -> None:
     if not options.write_only:
         measure(options.workdir, options.data, options.jobs)
     found = collect(options.workdir)
+    if missing := [f"{document} {row}" for document, row in plan("") if row not in found[document]]:
+        raise SystemExit(f"not finished, so nothing is written: {', '.join(missing)}")
+    text = page(found)
     (ROOT / "docs/ablations.json").write_text(json.dumps(found, indent=1) + "\n")
     target = ROOT / "docs/ablations.md"
     written = target.read_text().partition(MARK)[0] if target.exists() else "# What the seeds claim, measured\n\n"
-    target.write_text(f"{written}{MARK}\n\n{page(found)}")
+    target.write_text(f"{written}{MARK}\n\n{text}")
 
 
 if __name__ == "__main__":

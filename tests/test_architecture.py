@@ -21,7 +21,7 @@ ROWS = [
     ["optim", "step", "checkpoint", "workdir", "plots", "events", "scoreboard", "postprocess"],
     ["validate", "monitor", "report", "predict"],
     ["wiring"],
-    ["transitions", "lr_finder"],
+    ["transitions", "lr_finder", "opening"],
     ["finish"],
     ["train"],
     ["main", "cli"],

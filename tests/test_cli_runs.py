@@ -1,6 +1,8 @@
 """The verbs that train several times: study, kfold, ensemble; and the learning-rate finder."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -130,6 +132,14 @@ def test_bad_calls_are_one_line(arguments, message, capsys, tmp_path, monkeypatc
     shown = capsys.readouterr().err
     assert message.split(".*")[0] in shown and shown.startswith("emojax: error: ") and "Traceback" not in shown
     assert not list(tmp_path.iterdir()), "a refused command must leave nothing"
+
+
+def test_a_verb_that_starts_runs_takes_no_device_itself():
+    """A TPU belongs to one process: the runs, not the verb, must get it."""
+    code = "from emojax.cli import runs; runs.config('emoji.py', ())\n"
+    code += "from jax._src import xla_bridge; print(len(xla_bridge._backends))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "0"
 
 
 def test_tables_are_aligned():

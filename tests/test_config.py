@@ -148,7 +148,7 @@ def test_recipes_are_valid_and_match_their_golden_file(recipe):
         (["--config=resnet_inspired.py:after"], "no variant 'after'; there are before"),
         (
             ["--config=emoji.py", "--config.stages[3].epochs=1"],
-            r"fewer stages than the command line names \(stages\[3\]\)",
+            r"an index is too large in config.stages\[3\]",
         ),
         (["--config=emoji.py", "--config.seed=-1", "--workdir=runs/x"], "config.seed: expected a number in"),
         ([], "--config is missing"),
@@ -178,6 +178,9 @@ def test_the_last_of_two_overrides_of_a_knob_counts():
     twice = ["--config.model.widths=(8,16)", "--config.seed=1", "--config.model.widths=(4,8,16)", "--config.seed=2"]
     config = main.config_from(["--config=emoji.py", *twice])
     assert config.model.widths == (4, 8, 16) and config.seed == 2
+    apart = ["--config.model.widths", "(8,16)", "--config.model.widths=(4,8)", "--config.seed", "3"]
+    config = main.config_from(["--config=emoji.py", *apart])
+    assert config.model.widths == (4, 8) and config.seed == 3
 
 
 def test_help_is_quick_and_exits_0():

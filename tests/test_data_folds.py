@@ -104,9 +104,11 @@ def test_identical_images_stay_together_also_across_classes_and_groups():
 
 def test_more_folds_than_records_of_a_class_are_refused():
     label = one_hot(np.array([0] * 9 + [1] * 3), 3)
-    check(label, k=3, class_names=("glad", "sad", "none"))
-    with pytest.raises(DataError, match=r"4 folds cannot be stratified: too few records of sad \(3\); use fewer"):
-        check(label, k=4, class_names=("glad", "sad", "none"))
+    check(label, k=3, class_names=("glad", "sad", "none"), where="faces")
+    with pytest.raises(
+        DataError, match=r"faces: 4 folds cannot be stratified: too few records of sad \(3\); use fewer"
+    ):
+        check(label, k=4, class_names=("glad", "sad", "none"), where="faces")
 
 
 def test_classes_that_cannot_be_cross_validated_are_found():

@@ -79,16 +79,24 @@ def test_shapes_types_and_weights():
 def test_every_micro_batch_is_mixed_by_itself():
     """As the seeds do, whose loops mix each batch before its gradient is accumulated."""
     split, clean = make_split(), {"mixup": 0.0, "cutmix": 0.0}
-    options = {"batch_size": 16, "accumulate": 4, "augment": dataclasses.replace(AUGMENT, mixup=1.0, cutmix=0.0)}
+    split = dataclasses.replace(split, weight=np.ones(len(split), np.float32))
+    options = {
+        "batch_size": 16,
+        "accumulate": 4,
+        "augment": dataclasses.replace(AUGMENT, mixup=1.0, mixup_probability=1.0, cutmix=0.0),
+    }
     whole = train(split, **options, **clean)
     found = train(split, **options, mixup=1.0, cutmix=0.0)
-    factors = []
-    for before, after in zip(whole, found, strict=True):
-        for part in np.split(np.arange(16), 4):
-            assert set(after.index[part]) == set(before.index[part])
-            mixture = after.label[part].max(1)
-            factors.append(tuple(np.unique(mixture.round(3))))
-    assert len(set(factors)) > len(found), "parts of one update share a factor"
+    several = 0
+    for batch in found:
+        factors = []
+        for part in np.split(batch.label.max(1), 4):
+            blended = np.unique(part[part < 0.999].round(5))
+            assert len(blended) <= 1, "a part has one factor"
+            factors += blended.tolist()
+        several += len(set(factors)) > 1
+    assert several > len(found) / 2, "the parts of an update share a factor"
+    assert len(whole) == len(found)
     assert_same(train(split, start=3, **options), found[3:])
     for options["accumulate"] in (1, 2):  # the records themselves do not depend on it
         assert_same(train(split, **options, **clean), whole)

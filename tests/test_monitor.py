@@ -123,6 +123,23 @@ def test_speed_leaves_out_compilation_and_evaluation(tmp_path: Path) -> None:
     assert speed[0]["seconds"] == pytest.approx(0.9) and speed[2]["seconds"] == pytest.approx(1.0)
 
 
+def test_updates_that_are_left_out_say_nothing_about_the_pace(tmp_path: Path) -> None:
+    clock = Clock()
+    with Monitor(tmp_path, PLAIN, stream=io.StringIO(), clock=clock) as monitor:
+        monitor.begin(total_steps=2000, steps_per_epoch=10, start_step=0, lines=[], parameters=OVERVIEW)
+        for step in (*range(1, 11), *range(1001, 1011)):
+            if step == 1001:
+                monitor.skip_to(1000)  # the stage ended early, after update 10
+            with monitor.waiting_for_data():
+                pass
+            clock.now += 60 if step == 1 else 0.5
+            monitor.tick(step)
+            if step % 10 == 0:
+                monitor.train(step, NUMBERS, images=100)
+        assert monitor._throughput.seconds_left(2000) == pytest.approx(990 * 0.5)
+    assert [row["images_per_second"] for row in rows(tmp_path, "speed")] == pytest.approx([20, 20])
+
+
 def test_compilation_of_a_later_stage_is_left_out(tmp_path: Path) -> None:
     clock = Clock()
     with Monitor(tmp_path, PLAIN, stream=io.StringIO(), clock=clock) as monitor:

@@ -106,6 +106,17 @@ def test_history() -> None:
     size(figure)
 
 
+def test_history_draws_neither_short_rows_nor_stumbles_over_skipped_updates() -> None:
+    steps = [50, 100, 119, 120, 170, 220, 19_050, 19_100]  # evaluated at 119 and 120; a stage that ended early
+    train = [
+        {"kind": "train", "step": s, "epoch": s / 100, "loss": 1.0, "accuracy": 0.5, "learning_rate": 0.1}
+        for s in steps
+    ]
+    figure = plots.history(train)
+    drawn = np.asarray(figure.axes[0].lines[0].get_xdata()) * 100
+    assert drawn.round().tolist() == [50, 100, 170, 220, 19_050, 19_100]
+
+
 @pytest.mark.parametrize(
     "history",
     [

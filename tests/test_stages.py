@@ -53,6 +53,10 @@ def test_what_is_due_stays_with_the_epochs():
     per_epoch = 25_838 / 128  # as many evaluations as epochs, and none beside the ends of stages
     found = [step for step in range(1, round(400 * per_epoch) + 1) if due(step, 1, per_epoch)]
     assert found == [round(epoch * per_epoch) for epoch in range(1, 401)]
+    for images, batch, epochs, length in ((770, 24, 3, 30), (1000, 48, 5, 45)):  # ends on half an update
+        (stage,) = plan(Config(batch_size=batch, stages=(StageConfig(epochs=length),)), images)
+        assert due(stage.stop, epochs, images / batch)
+        assert not due(stage.stop - 1, epochs, images / batch) and not due(stage.stop + 1, epochs, images / batch)
 
 
 def test_a_schedule_may_be_longer_or_shorter_than_its_stage():

@@ -257,16 +257,24 @@ def test_a_stage_ends_early_and_the_next_goes_on(tmp_path, folder, monkeypatch):
     """Also when the run is stopped just there."""
     config = tiny.config(
         folder,
-        stages=(StageConfig(epochs=50, patience=2), StageConfig(epochs=1)),
+        stages=(StageConfig(epochs=1), StageConfig(epochs=50, patience=2, distill=1), StageConfig(epochs=1, distill=1)),
+        schedule=config_lib.ScheduleConfig(name="cycles", cycles=3),
         eval=EvalConfig(every_epochs=1, min_delta=1.0),
-        average=tiny.AverageConfig(),
         checkpoint=CheckpointConfig(),
     )
+    taught, original = [], transitions.taught
+
+    def watch(parts, state, keeper):
+        taught.append(int(state.step))
+        return original(parts, state, keeper)
+
+    monkeypatch.setattr(transitions, "taught", watch)
     train.run(config, tmp_path / "run")
     judged = [r["step"] for r in rows(tmp_path / "run") if r["kind"] == "eval"]
-    assert judged == [3, 6, 9, 153], (
-        "the first evaluation sets the mark, two more bring no gain, then comes stage two"
-    )
+    assert judged == [3, 6, 9, 12, 156], "the stage's first evaluation sets its mark, two more bring no gain"
+    assert taught == [3, 12], "a restart would still have come in the stage: its teacher is made at the end"
+    ends = [row["epochs"] for row in json.loads((tmp_path / "run/report/val.json").read_text())["stages"]]
+    assert ends == [[1, 1], [2, 4], [52, 52]]
     assert json.loads((tmp_path / "run/finished.json").read_text())["stopped_early"] is False
 
     def stop(*arguments):

@@ -74,13 +74,13 @@ def _checkpoints(workdir: Path, split: str, count: int) -> list[Member]:
             f"{workdir} keeps {len(steps)} judged checkpoints, not {count}; train with "
             f"--config.checkpoint.keep_best={count}"
         )
-    found: list[Member] = []
-    for step in steps[:count]:
-        classifier = load(workdir, which=str(step))
-        splits = data.open_dataset(classifier.config.data, cache=workdir / "data_check.json").splits
-        if split not in splits:
-            raise DataError(f"{workdir}: its data have no {split} split; there are {', '.join(splits)}")
-        size = classifier.config.eval.batch_size or classifier.config.batch_size
-        predictions = classifier.predict_split(splits[split], batch_size=size)
-        found.append((f"{workdir}, update {step:,}", predictions, classifier.class_names))
-    return found
+    classifiers = [load(workdir, which=str(step)) for step in steps[:count]]
+    config = classifiers[0].config
+    splits = data.open_dataset(config.data, cache=workdir / "data_check.json").splits
+    if split not in splits:
+        raise DataError(f"{workdir}: its data have no {split} split; there are {', '.join(splits)}")
+    size = config.eval.batch_size or config.batch_size
+    return [
+        (f"{workdir}, update {each.step:,}", each.predict_split(splits[split], batch_size=size), each.class_names)
+        for each in classifiers
+    ]

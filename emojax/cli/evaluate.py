@@ -29,15 +29,17 @@ def main(arguments: list[str]) -> int:
         "of a checkpoint",
     )
     parser.add_argument(
-        "--views", default="", help="test-time views: center, flip, six, eight, ten or sixteen; default: as in the run"
+        "--views",
+        default="",
+        help="test-time views: center, center_crop, flip, six, eight, ten or sixteen; default: as in the run",
     )
     parser.add_argument("--per-view", action="store_true", help="also the accuracy of each test-time view alone")
     parser.add_argument(
         "--post-process",
         default="",
-        choices=("fit", "seed000"),
+        metavar="fit|seed000|FILE.json",
         help="also the numbers after post-processing: temperature and margins of confused pairs, fitted on the run's "
-        "val split, or seed 000's own constants",
+        "val split, seed 000's own constants, or as fitted before",
     )
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
     options = parser.parse_args(arguments)
@@ -83,7 +85,7 @@ def main(arguments: list[str]) -> int:
             info = report.RunInfo(
                 dataset=dataset.name,
                 step=classifier.step,
-                result="the run's result" if options.which == "best" else "checkpoint",
+                result=_which(options.workdir, options.which),
                 selected_by=classifier.config.eval.metric if options.which == "best" else "",
                 seed=classifier.config.seed,
                 views=options.views or classifier.config.eval.views,
@@ -99,12 +101,26 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _which(workdir: str, which: str) -> str:
+    """What the judged weights are called in the report."""
+    if which != "best":
+        return "checkpoint"
+    from emojax.workdir import is_finished
+
+    return "the run's result" if is_finished(Path(workdir)) else "best checkpoint so far"
+
+
 def _post_process(kind: str, classifier: Classifier, *, cache: Path) -> PostProcess | None:
     """What `--post-process` asks for. It is fitted on the val split of the run's own data, whatever is judged."""
     from emojax import data, postprocess
+    from emojax.errors import ConfigError
 
     if not kind:
         return None
+    if kind.endswith(".json"):
+        return postprocess.read(Path(kind), classifier.class_names)
+    if kind not in ("fit", "seed000"):
+        raise ConfigError(f"--post-process={kind}: expected fit, seed000 or FILE.json")
     if kind == "seed000":
         return postprocess.SEED_000.resolve(classifier.class_names)
     val = data.open_dataset(classifier.config.data, cache=cache).splits["val"]
@@ -131,9 +147,11 @@ def _per_view(classifier: Classifier, split: Split, *, batch_size: int) -> list[
 
 def _text(name: str, judged: Report) -> str:
     """One split as aligned plain text."""
+    from emojax import metrics
+
     wide = max(map(len, judged.class_names))
     lines = [f"{name}: {judged.n:,} images"]
-    lines += [f"  {key.replace('_', ' '):<18} {value:.4f}" for key, value in judged.numbers().items()]
+    lines += [f"  {metrics.text(key):<18} {value:.4f}" for key, value in judged.numbers().items()]
     lines += [f"  {'class':<{wide}}  precision  recall     F1  support"]
     lines += [
         f"  {row.name:<{wide}}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>5.3f}  {row.support:>7g}"

@@ -50,7 +50,7 @@ def _check_counts(source: DataConfig, k: int) -> None:
 
     dataset = sources.read(source)
     label = np.concatenate([split.label for name, split in dataset.splits.items() if name in ("train", "val")])
-    folds.check(label, k=k, class_names=dataset.class_names)
+    folds.check(label, k=k, class_names=dataset.class_names, where=source.path)
 
 
 def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:

@@ -27,7 +27,9 @@ def main(arguments: list[str]) -> int:
         "of a checkpoint",
     )
     parser.add_argument(
-        "--views", default="", help="test-time views: center, flip, six, eight, ten or sixteen; default: as in the run"
+        "--views",
+        default="",
+        help="test-time views: center, center_crop, flip, six, eight, ten or sixteen; default: as in the run",
     )
     parser.add_argument(
         "--post-process", default="", metavar="FILE.json", help="post-processing that `emojax evaluate` has fitted"

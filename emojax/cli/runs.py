@@ -45,7 +45,7 @@ def config(recipe: str, overrides: Sequence[str]) -> Config:
     from emojax.validate import validate
 
     found = validate(config_from([f"--config={recipe}", *overrides]))
-    wiring.check(found)
+    wiring.check_model(found)
     return found
 
 

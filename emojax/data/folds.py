@@ -58,12 +58,14 @@ def folds(
     return fold[unit]
 
 
-def check(label: np.ndarray, *, k: int, class_names: Sequence[str]) -> None:
+def check(label: np.ndarray, *, k: int, class_names: Sequence[str], where: str) -> None:
     """Raises `DataError` where a class (argmax of `label`, float [N, K]) has fewer records than there are folds."""
     count = np.bincount(label.argmax(axis=1), minlength=len(class_names))
     rare = [f"{name} ({n})" for name, n in zip(class_names, count.tolist(), strict=True) if 0 < n < k]
     if rare:
-        raise DataError(f"{k} folds cannot be stratified: too few records of {', '.join(rare)}; use fewer folds")
+        raise DataError(
+            f"{where}: {k} folds cannot be stratified: too few records of {', '.join(rare)}; use fewer folds"
+        )
 
 
 def notes(label: np.ndarray, fold: np.ndarray, *, class_names: Sequence[str]) -> tuple[str, ...]:

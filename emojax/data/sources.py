@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def open_dataset(
             )
     _check_labels(dataset, config)
     if listed:
-        listed(_most(dataset, config))
+        listed(len(dataset.splits["train"]) + (len(dataset.splits.get("val", ())) if config.folds else 0))
     dataset, digests = _without_unreadable(dataset, config, cache, progress or (lambda done, total: None))
     if config.folds:
         dataset, digests = _one_fold(dataset, digests, config)
@@ -185,31 +184,15 @@ def _without_unreadable(
     return dataclasses.replace(dataset, splits=kept, skipped=tuple(skipped)), digests
 
 
-def _missing(dataset: Dataset, config: DataConfig) -> dict[str, float]:
-    """{split: share of the training records} of the splits that are cut: `val`, and `test` when both are missing and it
-    is asked for."""
-    if "val" in dataset.splits or config.folds:
-        return {}
-    test = {"test": config.test_fraction} if "test" not in dataset.splits and config.test_fraction > 0 else {}
-    return {"val": config.val_fraction, **test}
-
-
-def _most(dataset: Dataset, config: DataConfig) -> int:
-    """Upper bound of the training records once the splits are cut; shares are rounded class by class."""
-    train = dataset.splits["train"]
-    count, slack = len(train), train.label.shape[1]
-    if config.folds:
-        return math.ceil((count + len(dataset.splits.get("val", ()))) * (1 - 1 / config.folds)) + slack
-    share = sum(_missing(dataset, config).values())
-    return min(count, math.ceil(count * (1 - share)) + slack) if share else count
-
-
 def _with_all_splits(
     dataset: Dataset, digests: dict[str, list[str]], config: DataConfig
 ) -> tuple[Dataset, dict[str, list[str]]]:
-    """Cuts what is `_missing` out of `train`."""
-    if not (fractions := _missing(dataset, config)):
+    """Cuts `val`, and `test` when both are missing and asked for, out of `train`."""
+    if "val" in dataset.splits:
         return dataset, digests
+    fractions = {"val": config.val_fraction}
+    if "test" not in dataset.splits and config.test_fraction > 0:
+        fractions["test"] = config.test_fraction
     train, content = dataset.splits["train"], digests["train"]
     parts = splits.cut(train.label, train.id.tolist(), content=content, fractions=fractions, seed=config.split_seed)
     cut = {name: train.take(positions, name=name) for name, positions in parts.items()}
@@ -233,7 +216,7 @@ def _one_fold(
             f"{config.path}: config.data.group_column = {config.group_column!r}: the data have no such column"
         )
     groups = whole.slices[config.group_column].tolist() if config.group_column else None
-    folds.check(whole.label, k=config.folds, class_names=dataset.class_names)
+    folds.check(whole.label, k=config.folds, class_names=dataset.class_names, where=config.path)
     number = folds.folds(whole.label, k=config.folds, seed=config.split_seed, content=content, groups=groups)
     if lost := folds.in_one_fold(whole.label, number):
         names = ", ".join(dataset.class_names[c] for c in lost)

@@ -24,7 +24,8 @@ def stage_rows(stages: Sequence[Stage], per_epoch: float, history: Sequence[Mapp
         ]
         last = {name: float(judged[-1][name]) for name in _NUMBERS} if judged else {}
         best = max((float(row["accuracy"]) for row in judged), default=math.nan)
-        epochs = (stage.start / per_epoch + 1, stage.stop / per_epoch)
+        stop = judged[-1]["step"] if judged else stage.stop  # earlier than planned where the stage's patience ended
+        epochs = (stage.start / per_epoch + 1, stop / per_epoch)
         found.append(StageRow(name=stage.name, epochs=epochs, last=last, best=best))
     return tuple(found)
 

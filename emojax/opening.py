@@ -1,0 +1,52 @@
+"""The beginning of a run: what is about to happen, told before the first update."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from clu import parameter_overview
+
+from emojax import class_weights, config as config_lib, parallel, plots
+from emojax.monitor import Monitor
+from emojax.types import TrainState
+from emojax.wiring import Parts
+
+
+def introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
+    """Tells what is about to happen; TensorBoard gets the knobs and the learning-rate curve."""
+    config, dataset, step = parts.config, parts.dataset, int(state.step)
+    sizes = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
+    facts = {
+        "data": f"{dataset.name}: {len(dataset.class_names)} classes ({', '.join(dataset.class_names)})",
+        "images": f"{sizes}; {len(dataset.skipped)} unreadable ones left out" if dataset.skipped else sizes,
+        "model": f"{config.model.name}, {parts.stages[0].image_size} px, {config.model.compute}",
+        "devices": parallel.describe(),
+        "run": f"{parts.stages[-1].stop:,} updates of {parts.update_images} images, {parts.per_epoch:.4g} an epoch",
+    }
+    facts |= _class_mass(parts)
+    facts |= {f"note {i}" if len(dataset.notes) > 1 else "note": text for i, text in enumerate(dataset.notes, 1)}
+    indent = max(map(len, facts)) + 2
+    monitor.begin(
+        total_steps=parts.stages[-1].stop,
+        steps_per_epoch=parts.per_epoch,
+        start_step=step,
+        lines=[f"{name:<{indent}}{value}" for name, value in facts.items()],
+        parameters=parameter_overview.get_parameter_overview(state.params, include_stats=False),
+    )
+    if step == 0 and config.monitor.tensorboard:
+        monitor.hparams(dict(config_lib.items(config)))
+        steps = np.unique(np.linspace(0, parts.stages[-1].stop - 1, 500).astype(int))
+        monitor.figure("learning_rate", 0, plots.learning_rate(steps, np.asarray(jax.vmap(parts.rate)(steps))))
+
+
+def _class_mass(parts: Parts) -> dict[str, str]:
+    """How much each class weighs in the expected loss, where sampler or class weights change that."""
+    config, facts = parts.config, {}
+    for stage in parts.stages:
+        kind = stage.loss.class_weights
+        if stage.train and (kind != "none" or config.data.sampler != "shuffle"):
+            weight = class_weights.weights(kind, parts.class_mass, beta=stage.loss.effective_beta)
+            mass = class_weights.effective_mass(parts.class_mass, sampler=config.data.sampler, weight=weight)
+            shares = ", ".join(f"{n} {m:.1%}" for n, m in zip(parts.dataset.class_names, mass, strict=True))
+            facts[f"class mass, sampler {config.data.sampler}, weights {kind}"] = shares
+    return facts
