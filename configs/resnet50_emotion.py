@@ -14,8 +14,8 @@ Variants: attention (8 heads over the 7x7 map before pooling), efficientnet (B3)
 sibling of the document's project), baseline (the ResNet-18 it started from). The document corrects class imbalance
 three times, by data.sampler, loss.class_weights and the focal loss: each is one switch, and the log says what share of
 the loss each class has. Rotation, shift and zoom are one resampling. Its 5e-3 is high for AdamW; try
---config.optim.learning_rate=1e-3. Pretrained weights are not loaded yet. The document aims at 80 % and has no
-measurement. Meant for a GPU.
+--config.optim.learning_rate=1e-3. Training accuracy is that of all batches, where its code counts unmixed ones alone.
+Pretrained weights are not loaded yet. The document aims at 80 % and has no measurement. Meant for a GPU.
 """
 
 from emojax import recipes
