@@ -3,7 +3,8 @@
     python -m emojax.main --config=configs/squeezenet_inspired.py --workdir=runs/squeezenet --config.data.path=FOLDER
 
 The variant `before` is the document's "before" column. As in the document, a ReLU stands before the last pooling, so
-logits are never negative; --config.model.final_relu=0 drops it.
+logits are never negative; --config.model.final_relu=0 drops it. On few and small faces it does not learn, see
+docs/ablations.md.
 """
 
 from emojax import recipes
