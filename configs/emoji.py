@@ -41,5 +41,6 @@ def get_config() -> Config:
         schedule=ScheduleConfig(warmup_epochs=4),
         average=AverageConfig(name="ema", decay=0.99),
         stages=(StageConfig(epochs=32),),
-        eval=EvalConfig(every_epochs=8, batch_size=64, views="flip"),
+        # Four of ten faces are happy: accuracy on 57 of them ties too often to choose an epoch by.
+        eval=EvalConfig(every_epochs=8, batch_size=64, metric="macro_f1", views="flip"),
     )
