@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emojax.cli import model_options
+
 if TYPE_CHECKING:
     from emojax.metrics import Report
     from emojax.postprocess import PostProcess
@@ -19,20 +21,9 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """Prints one table of numbers per split."""
     parser = argparse.ArgumentParser(prog="emojax evaluate", description=__doc__)
-    parser.add_argument("--workdir", required=True, help="folder of a training run")
+    model_options.add(parser)
     parser.add_argument("--data", default="", help="other data than the run's: folder, .csv, .parquet, .npz, tfds:NAME")
     parser.add_argument("--split", default="", help="train, val, test or all; default: every split but train")
-    parser.add_argument(
-        "--which",
-        default="best",
-        help="weights: best (default: the run's result or, before its end, its best checkpoint), last, or the update "
-        "of a checkpoint",
-    )
-    parser.add_argument(
-        "--views",
-        default="",
-        help="test-time views: center, center_crop, flip, six, eight, ten or sixteen; default: as in the run",
-    )
     parser.add_argument("--per-view", action="store_true", help="also the accuracy of each test-time view alone")
     parser.add_argument(
         "--post-process",

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from emojax.cli import model_options
+
 CHUNK = 256
 """Pictures per call of the classifier: results appear while later pictures are still read, in bounded memory."""
 
@@ -19,18 +21,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "paths", nargs="+", metavar="IMAGE|FOLDER", help="pictures, or folders that are searched for some"
     )
-    parser.add_argument("--workdir", required=True, help="folder of a training run")
-    parser.add_argument(
-        "--which",
-        default="best",
-        help="weights: best (default: the run's result or, before its end, its best checkpoint), last, or the update "
-        "of a checkpoint",
-    )
-    parser.add_argument(
-        "--views",
-        default="",
-        help="test-time views: center, center_crop, flip, six, eight, ten or sixteen; default: as in the run",
-    )
+    model_options.add(parser)
     parser.add_argument(
         "--post-process", default="", metavar="FILE.json", help="post-processing that `emojax evaluate` has fitted"
     )
