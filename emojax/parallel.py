@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from emojax import memory
 from emojax.errors import ConfigError
 from emojax.types import Batch, Tree
 
@@ -22,6 +23,7 @@ BATCH_AXES = ("data", "fsdp")
 @contextlib.contextmanager
 def mesh() -> Iterator[Mesh]:
     """Enters the mesh over all devices of all processes: axes `data` (all of them) and `fsdp` (1)."""
+    memory.keep_freed()
     # Auto axes: under JAX's newer default (Explicit) Linen's dropout fails with a sharding error.
     made = jax.make_mesh((jax.device_count(), 1), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
     with jax.set_mesh(made):

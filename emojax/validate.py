@@ -38,6 +38,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.head": ("own", *heads.HEADS),
     "model.head_attention": ("none", "tokens", "pooled", "gate"),
     "model.compute": ("float32", "bfloat16"),
+    "model.products": ("", "bfloat16"),
     "loss.name": tuple(losses.LOSSES),
     "loss.smoothing_style": tuple(losses.SMOOTHING),
     "loss.mixed": tuple(losses.MIXED),

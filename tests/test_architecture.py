@@ -14,7 +14,7 @@ PACKAGE = ROOT / "emojax"
 # A module imports only from rows above its own; inside data, models, report and cli, also from its siblings.
 ROWS = [
     ["__init__", "errors"],
-    ["config", "types", "files"],
+    ["config", "types", "files", "memory"],
     ["config_json", "recipes", "paths", "parallel", "jsonl", "progress", "throughput", "profiler", "train_metrics"],
     ["schedules", "plateau", "patience", "checkpoint_meta", "class_weights", "views", "preprocess", "predictions_csv"],
     ["stages", "losses", "distill", "averaging", "lookahead", "metrics", "combine", "data", "models"],

@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec as P
 from jax.test_util import check_grads
 
-from emojax.models import conv
+from emojax.models import chunks, conv
 
 SHAPES = [  # batch, height, width, in, out, kernel, stride, padding
     (4, 9, 9, 8, 6, 3, 1, 1),  # rows times columns
@@ -49,12 +49,12 @@ def results(function, x, kernel, dy=None):
     return (y, *pull(jnp.cos(y) if dy is None else dy))
 
 
-CASES = [(shape, conv._CHUNK) for shape in SHAPES] + [(SHAPES[i], 4096) for i in (0, 4, 7, 8, 14)]
+CASES = [(shape, chunks._CHUNK) for shape in SHAPES] + [(SHAPES[i], 4096) for i in (0, 4, 7, 8, 14)]
 
 
 @pytest.mark.parametrize(("shape", "chunk"), CASES, ids=str)
 def test_result_and_gradients_are_those_of_the_native_convolution(shape, chunk, monkeypatch):
-    monkeypatch.setattr(conv, "_CHUNK", chunk)
+    monkeypatch.setattr(chunks, "_CHUNK", chunk)
     with jax.enable_x64(True):
         x, kernel, options = arrays(shape)
         got = jax.jit(lambda x, k: results(functools.partial(conv.conv2d, **options), x, k))(x, kernel)
@@ -82,7 +82,7 @@ def test_bfloat16_sums_in_float32():
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[3], SHAPES[10]], ids=str)
 def test_batch_sharded_over_two_devices(shape, monkeypatch):
     """The same numbers, the input gradient stays sharded, and no device ever gathers the whole batch."""
-    monkeypatch.setattr(conv, "_CHUNK", 16384)  # two to eight images per chunk
+    monkeypatch.setattr(chunks, "_CHUNK", 16384)  # two to eight images per chunk
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
     x, kernel, options = arrays((8, *shape[1:]), np.float32)
     function = jax.jit(lambda x, k: results(functools.partial(conv.conv2d, **options), x, k))

@@ -43,6 +43,49 @@ def test_jpeg_orientation_also_when_decoded_at_reduced_size(orientation):
         np.testing.assert_allclose(centres, CORNERS[8::16, 8::16], atol=6)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2, "progressive": True}])
+def test_both_decoders_give_the_same_pixels_of_a_jpeg(mode, options):
+    """Random crops are cut from simplejpeg's pixels, evaluation views from Pillow's; odd sides round up when halved."""
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((333, 277), Image.Resampling.BICUBIC).convert(mode)
+    data = encode(image, "JPEG", quality=70, **options)
+    for reduce in (1, 2, 4, 8):
+        opened = Opened(data)
+        assert opened._jpeg(reduce) is not None
+        whole = np.asarray(Opened(data).load(reduce=reduce))
+        np.testing.assert_array_equal(opened.pixels((0, 0, 333, 277), reduce=reduce), whole)
+        part = opened.pixels((40.2, 16.0, 200.4, 175.9), reduce=reduce)
+        left, top = round(40.2 * whole.shape[1] / 333), round(16 * whole.shape[0] / 277)
+        np.testing.assert_array_equal(part, whole[top : top + part.shape[0], left : left + part.shape[1]])
+        assert part.shape[:2] == (round(159.9 * whole.shape[0] / 277), round(160.2 * whole.shape[1] / 333))
+
+
+def test_pillow_has_the_last_word_about_damaged_jpegs():
+    """Whatever was done to its bytes, a JPEG is refused by both ways to its pixels or by none, with the same pixels."""
+    rng = np.random.default_rng(0)
+    whole = encode(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8), "JPEG", quality=60)
+    refused = 0
+    for i in range(300):
+        data = bytearray(whole)
+        data[int(rng.integers(20, len(data)))] ^= int(rng.integers(1, 256))
+        data = bytes(data) if i % 3 else bytes(data[: int(rng.integers(len(data)))])
+        try:
+            size = Opened(data).size
+            expected = np.asarray(Opened(data).load())
+        except Unreadable as error:
+            refused += 1
+            with pytest.raises(Unreadable) as raised:
+                opened = Opened(data)
+                opened.pixels((0, 0, *opened.size))
+            assert str(raised.value) == str(error)
+        else:
+            np.testing.assert_array_equal(Opened(data).pixels((0, 0, *size)), expected)
+    assert 50 < refused < 250
+
+
 def test_reduced_grey_and_cmyk_jpegs_keep_their_rules():
     from PIL import Image
 

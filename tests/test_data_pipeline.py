@@ -14,10 +14,10 @@ from odd_images import encode
 
 from emojax import stages
 from emojax.config import AugmentConfig, Config, DataConfig, StageConfig
-from emojax.data import open_dataset, pipeline, sampling
+from emojax.data import open_dataset, pipeline, sampling, timing
 from emojax.data.labels import one_hot
 from emojax.data.storage import Packed
-from emojax.data.transforms import eval_image
+from emojax.data.transforms import eval_image, train_image
 from emojax.errors import ConfigError, DataError
 from emojax.types import Dataset, Split
 
@@ -74,6 +74,32 @@ def test_shapes_types_and_weights():
         assert batch.label.dtype == batch.weight.dtype == np.float32 and batch.index.dtype == np.int32
         np.testing.assert_array_equal(batch.label, split.label[batch.index])
         np.testing.assert_array_equal(batch.weight, split.weight[batch.index])
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+def test_a_batch_is_what_its_images_are_one_by_one(encoded):
+    """Image j of step s stands at position 8 s + j of the stream, and has the random numbers of that position."""
+    split = make_split()
+    if not encoded:
+        split = dataclasses.replace(
+            split, images=np.random.default_rng(0).integers(0, 256, (37, 13, 13), dtype=np.uint8)
+        )
+    for step, batch in enumerate(train(split, stop=4, **CLEAN)):
+        for j, record in enumerate(batch.index):
+            alone = train_image(
+                split.images[record], augment=AUGMENT, size=10, strength=1.0, rng=sampling.generator(5, 8 * step + j)
+            )
+            np.testing.assert_array_equal(batch.image[j], alone)
+
+
+def test_every_stage_is_timed():
+    split = make_split(damaged=[])
+    timed = timing.stages(split, augment=AUGMENT, size=10, batch_size=8)
+    for step in range(2):
+        seconds = timed(step)
+        assert tuple(seconds) == timing.STAGES and all(value > 0 for value in seconds.values())
+    without = dataclasses.replace(AUGMENT, order=("crop", "flip", "erase"))
+    assert set(timing.stages(split, augment=without, size=10, batch_size=8)(0)) == set(timing.STAGES)
 
 
 def test_every_micro_batch_is_mixed_by_itself():

@@ -14,6 +14,7 @@ from emojax import models, paths
 from emojax.config import ModelConfig
 from emojax.errors import CheckpointError, ConfigError
 from emojax.models import layers, mobilenetv3, squeezenet
+from emojax.models.pooling import max_pool
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "make_golden_logits.py"
 golden = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
@@ -97,11 +98,11 @@ def test_maps_of_small_images():
 def test_max_pool_by_hand(side):
     """Of rising numbers a window's maximum is its last pixel, or the map's last where the window reaches past it."""
     x = jnp.broadcast_to(jnp.arange(float(side))[None, :, None, None], (1, side, side, 1))
-    padded = layers.max_pool(x)[0, :, 0, 0]
+    padded = max_pool(x)[0, :, 0, 0]
     np.testing.assert_array_equal(padded, [min(2 * i + 1, side - 1) for i in range((side + 1) // 2)])
-    ceil = layers.max_pool(x, padding=0, ceil=True)[0, :, 0, 0]
+    ceil = max_pool(x, padding=0, ceil=True)[0, :, 0, 0]
     np.testing.assert_array_equal(ceil, [min(2 * i + 2, side - 1) for i in range(max(1, side // 2))])
-    floor = layers.max_pool(x, padding=0)[0, :, 0, 0]
+    floor = max_pool(x, padding=0)[0, :, 0, 0]
     np.testing.assert_array_equal(floor, [min(2 * i + 2, side - 1) for i in range(max(1, (side - 1) // 2))])
 
 

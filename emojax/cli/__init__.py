@@ -15,6 +15,7 @@ VERBS = {
     "study": "train several recipes with several seeds, and print one table",
     "kfold": "cross-validate a recipe",
     "ensemble": "average the predictions of several runs",
+    "data": "pack a data set into one file per split",
     "find-lr": "look for a learning rate, with a plot",
 }
 

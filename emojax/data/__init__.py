@@ -1,6 +1,6 @@
 """Data: readers, splits, checks, image transforms, mixing and the loader.
 
-Modules that loader processes import use NumPy and Pillow only and touch no device.
+Modules that loader processes import use NumPy, Pillow, OpenCV and simplejpeg only and touch no device.
 """
 
 from __future__ import annotations

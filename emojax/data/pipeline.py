@@ -4,12 +4,11 @@ A batch is a pure function of (split, settings, seed, step): the records come fr
 epoch, or are drawn by (seed, position in the endless stream); every random number of an image comes from (seed,
 position), those of mixing from (seed, step).
 So a run resumes by starting at its step, and neither the number of loader processes nor where it was cut matters.
-Batching happens before the stream is divided among loader processes, sharding after the images are numbered.
+The elements of the stream are whole batches, see `batches`; they are divided among loader processes as they are.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import hashlib
 import logging
@@ -17,7 +16,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ import numpy as np
 from absl import flags
 
 from emojax.config import AugmentConfig
-from emojax.data import mixing, transforms
-from emojax.data.sampling import MIXING, balanced, generator
-from emojax.data.storage import Unreadable
+from emojax.data import transforms
+from emojax.data.batches import EvalBatch, Share, TrainBatch
+from emojax.data.sampling import balanced
 from emojax.errors import ConfigError, DataError
 from emojax.types import Batch, Dataset, Split
 
@@ -114,16 +113,15 @@ def train_batches(
     more is black with weight 0. Raises `DataError` when a batch is larger than the split, `ConfigError` for an unknown
     sampler or a wrong `augment.order`.
     """
-    local = _local(batch_size, process)
+    share = _share(batch_size, process)
     check_batch_size(split, batch_size)
-    record = _TrainRecord(split.images, transforms.scaled(augment, strength), size, seed, fit)
-    batches = (
-        _records(split, sampler, seed)
-        .map_with_index(record)[process[0] :: process[1]]
-        .batch(local, drop_remainder=True, batch_fn=_Collate(split.label, split.weight))
-        .map_with_index(_Mix(augment, mixup, cutmix, seed, accumulate))[start:stop]
-    )
-    return Loader(batches, workers=workers, batch_bytes=local * size * size * 3)
+    make = TrainBatch(
+        images=split.images, label=split.label, weight=split.weight, records=_records(split, sampler, seed),
+        share=share, augment=transforms.scaled(augment, strength), size=size, mixup=mixup, cutmix=cutmix, seed=seed,
+        fit=fit, accumulate=accumulate,
+    )  # fmt: skip
+    batches = grain.MapDataset.range(start, stop).map(make)
+    return Loader(batches, workers=workers, batch_bytes=share.local * size * size * 3)
 
 
 def _records(split: Split, sampler: str, seed: int) -> grain.MapDataset:
@@ -161,98 +159,22 @@ def eval_batches(
     Args:
       crop: `EvalConfig.crop`. The others: as in `train_batches`.
     """
-    n, local = len(split), _local(batch_size, process)
-    padded = np.full(-(-n // batch_size) * batch_size, -1, np.int64)
-    padded[:n] = np.arange(n)
-    batches = (
-        grain.MapDataset.source(padded.tolist())
-        .map(_EvalRecord(split.images, size, crop, fit))[process[0] :: process[1]]
-        .batch(local, drop_remainder=True, batch_fn=_Collate(split.label, split.weight))
-    )
-    return Loader(batches, workers=workers, batch_bytes=local * size * size * 3)
+    share = _share(batch_size, process)
+    make = EvalBatch(split.images, split.label, split.weight, share, size, crop, fit)
+    batches = grain.MapDataset.range(-(-len(split) // batch_size)).map(make)
+    return Loader(batches, workers=workers, batch_bytes=share.local * size * size * 3)
 
 
 def fingerprint(dataset: Dataset, *, batch_size: int, seed: int) -> str:
     """SHA-256 (hex) of what fixes the data of every step: records, labels, pictures, batch size and seed. Unless it is
     the same before and after a resume, a step no longer means the same images."""
-    return hashlib.sha256(f"emojax data 2\n{batch_size}\n{seed}\n{dataset.digest}".encode()).hexdigest()
+    return hashlib.sha256(f"emojax data 3\n{batch_size}\n{seed}\n{dataset.digest}".encode()).hexdigest()
 
 
-Record = tuple[np.ndarray, int, bool]
-"""(image, position in the split or -1, readable)."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _TrainRecord:
-    images: Any
-    augment: AugmentConfig
-    size: int
-    seed: int
-    fit: str
-
-    def __call__(self, position: int, record: int) -> Record:
-        rng = generator(self.seed, position)
-        try:
-            data = self.images[int(record)]
-            image = transforms.augmented(data, augment=self.augment, size=self.size, rng=rng, fit=self.fit)
-            return image, int(record), True
-        except Unreadable:  # the file was changed after the check; an exception would end the whole stream
-            return np.zeros((self.size, self.size, 3), np.uint8), int(record), False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _EvalRecord:
-    images: Any
-    size: int
-    crop: float
-    fit: str
-
-    def __call__(self, record: int) -> Record:
-        if record >= 0:
-            try:
-                data = self.images[int(record)]
-                return transforms.eval_image(data, size=self.size, crop=self.crop, fit=self.fit), int(record), True
-            except Unreadable:  # as above
-                pass
-        return np.zeros((self.size, self.size, 3), np.uint8), int(record), False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Collate:
-    label: np.ndarray
-    weight: np.ndarray
-
-    def __call__(self, records: Sequence[Record]) -> tuple[np.ndarray, ...]:
-        """The fields of a `Batch`; the label of padding is that of the last record, so that its rows sum to 1 too."""
-        images, positions, readable = zip(*records, strict=True)
-        index = np.array(positions, np.int32)
-        weight = np.where(readable, self.weight[index], 0).astype(np.float32)
-        return np.stack(images), self.label[index], weight, index
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Mix:
-    augment: AugmentConfig
-    mixup: float
-    cutmix: float
-    seed: int
-    accumulate: int
-
-    def __call__(self, step: int, fields: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        parts = zip(*(np.split(field, self.accumulate) for field in fields), strict=True)
-        mixed = [self._mixed(step * self.accumulate + i, part) for i, part in enumerate(parts)]
-        return mixed[0] if self.accumulate == 1 else tuple(map(np.concatenate, zip(*mixed, strict=True)))
-
-    def _mixed(self, number: int, fields: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        rng = generator(self.seed, MIXING + number)
-        batch = mixing.mix(Batch(*fields), augment=self.augment, mixup=self.mixup, cutmix=self.cutmix, rng=rng)
-        return batch.image, batch.label, batch.weight, batch.index
-
-
-def _local(batch_size: int, process: tuple[int, int]) -> int:
+def _share(batch_size: int, process: tuple[int, int]) -> Share:
     if batch_size % process[1]:
         raise DataError(f"batch of {batch_size} images cannot be divided among {process[1]} processes")
-    return batch_size // process[1]
+    return Share(batch_size, *process)
 
 
 def _affordable(workers: int, batch_bytes: int) -> int:

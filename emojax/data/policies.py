@@ -1,45 +1,104 @@
 """Published augmentation policies: which of fifteen operations an image gets, and how strongly.
 
-Images are Pillow images of mode L or RGB and keep their mode; on L the operation `colour` changes nothing. Operations,
-ranges, rounding and quirks (at level 0, `solarize` still turns 255 into 0) are those of torchvision's policies: nearest
-pixel, black from outside. timm's RandAugment is another one: 15 operations with `invert` and without `identity`, each
-run with probability 0.5, levels of 0 to 10, and its own directions of `posterize` and `solarize`.
+Images are arrays uint8 [H, W] (grey) or [H, W, 3] and keep their shape; on grey ones the operation `colour` changes
+nothing. Operations, ranges, rounding and quirks (at level 0, `solarize` still turns 255 into 0) are those of
+torchvision's policies on Pillow images: nearest pixel, black from outside. timm's RandAugment is another one: 15
+operations with `invert` and without `identity`, each run with probability 0.5, levels of 0 to 10, and its own
+directions of `posterize` and `solarize`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import cv2
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
 
 from emojax.config import AugmentConfig
-from emojax.data import colour
+from emojax.data import colour, geometry
 
 LEVELS = 30
 """Magnitudes of RandAugment and TrivialAugment run from 0 to this; those of AutoAugment from 0 to 9."""
 
-
-def _affine(image: Image.Image, *matrix: float) -> Image.Image:
-    return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST)
+_SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
 
-OPS: Mapping[str, Callable[[Image.Image, float], Image.Image]] = {
-    "identity": lambda image, _: image,
-    "shear_x": lambda image, m: _affine(image, 1, m, 0, 0, 1, 0),
-    "shear_y": lambda image, m: _affine(image, 1, 0, 0, m, 1, 0),
-    "translate_x": lambda image, m: _affine(image, 1, 0, -int(m), 0, 1, 0),
-    "translate_y": lambda image, m: _affine(image, 1, 0, 0, 0, 1, -int(m)),
-    "rotate": lambda image, m: image.rotate(m, Image.Resampling.NEAREST),
-    "brightness": lambda image, m: colour.brightness(image, 1 + m),
-    "colour": lambda image, m: colour.saturation(image, 1 + m),
-    "contrast": lambda image, m: colour.contrast(image, 1 + m),
-    "sharpness": lambda image, m: ImageEnhance.Sharpness(image).enhance(1 + m),
-    "posterize": lambda image, m: ImageOps.posterize(image, int(m)),
-    "solarize": ImageOps.solarize,  # pyright: ignore[reportAssignmentType] (a float threshold works: it is only compared)
-    "autocontrast": lambda image, _: ImageOps.autocontrast(image),
-    "equalize": lambda image, _: ImageOps.equalize(image),
-    "invert": lambda image, _: ImageOps.invert(image),
+def _sheared(pixels: np.ndarray, slope: float, shift: int = 0) -> np.ndarray:
+    """Row y, counted from 0, from `slope` (y + 1/2) + `shift` pixels further right, in Pillow's 16-bit fixed point."""
+    height, width = pixels.shape[:2]
+    start = int(np.floor((0.5 + 0.5 * slope + shift) * 65536 + 0.5))
+    moves = (start + np.arange(height) * int(np.floor(slope * 65536 + 0.5))) >> 16
+    left, right = max(0, -int(moves.min())), max(0, int(moves.max()))
+    padded = cv2.copyMakeBorder(pixels, 0, 0, left, right, cv2.BORDER_CONSTANT, value=0).reshape(height, -1)
+    step = padded.shape[1] // (width + left + right)  # bytes of a pixel
+    windows = np.lib.stride_tricks.sliding_window_view(padded, width * step, axis=1)
+    return windows[np.arange(height), (moves + left) * step].reshape(pixels.shape)
+
+
+def _upright(function: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> np.ndarray:
+    """What `function` does along x, along y."""
+    return cv2.transpose(function(cv2.transpose(pixels)))
+
+
+def _rotate(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    size = pixels.shape[1], pixels.shape[0]
+    matrix = geometry.affine(*size, degrees=degrees, shift=(0.0, 0.0), zoom=1.0)
+    return geometry.warp(pixels, matrix, size=size, resample="nearest", fill="black")
+
+
+def _sharpness(pixels: np.ndarray, change: float) -> np.ndarray:
+    """Away from (below 0: towards) the image after Pillow's filter SMOOTH, which leaves the outermost pixels alone."""
+    smooth = cv2.filter2D(pixels, -1, _SMOOTH)
+    for edge in (np.s_[:1], np.s_[-1:], np.s_[:, :1], np.s_[:, -1:]):
+        smooth[edge] = pixels[edge]
+    return colour.blend(smooth, pixels, 1 + change)
+
+
+def _solarize(pixels: np.ndarray, threshold: float) -> np.ndarray:
+    return cv2.LUT(pixels, np.where(threshold > colour.VALUES, colour.VALUES, 255 - colour.VALUES).astype(np.uint8))
+
+
+def _by_channel(pixels: np.ndarray, table: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Every channel through `table` of its histogram, int [256] -> number [256], cut to 0 ... 255 and rounded down."""
+    count = 1 if pixels.ndim == 2 else pixels.shape[2]
+    histograms = [cv2.calcHist([pixels], [c], None, [256], (0, 256)).ravel().astype(np.int64) for c in range(count)]
+    tables = np.stack([table(histogram) for histogram in histograms], 1).clip(0, 255).astype(np.uint8)
+    return cv2.LUT(pixels, tables[None] if count > 1 else tables[:, 0])
+
+
+def _stretched(histogram: np.ndarray) -> np.ndarray:
+    used = np.flatnonzero(histogram)
+    low, high = int(used[0]), int(used[-1])
+    if high <= low:
+        return colour.VALUES
+    scale = 255.0 / (high - low)
+    return colour.VALUES * scale + -low * scale
+
+
+def _equalized(histogram: np.ndarray) -> np.ndarray:
+    used = histogram[histogram > 0]
+    step = int(used.sum() - used[-1]) // 255
+    if not step:
+        return colour.VALUES
+    return (step // 2 + np.cumsum(histogram) - histogram) // step
+
+
+OPS: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "identity": lambda pixels, _: pixels,
+    "shear_x": _sheared,
+    "shear_y": lambda pixels, m: _upright(lambda p: _sheared(p, m), pixels),
+    "translate_x": lambda pixels, m: _sheared(pixels, 0.0, -int(m)),
+    "translate_y": lambda pixels, m: _upright(lambda p: _sheared(p, 0.0, -int(m)), pixels),
+    "rotate": _rotate,
+    "brightness": lambda pixels, m: colour.brightness(pixels, 1 + m),
+    "colour": lambda pixels, m: colour.saturation(pixels, 1 + m),
+    "contrast": lambda pixels, m: colour.contrast(pixels, 1 + m),
+    "sharpness": _sharpness,
+    "posterize": lambda pixels, m: pixels & np.uint8(256 - 2 ** (8 - int(m))),
+    "solarize": _solarize,
+    "autocontrast": lambda pixels, _: _by_channel(pixels, _stretched),
+    "equalize": lambda pixels, _: _by_channel(pixels, _equalized),
+    "invert": lambda pixels, _: cv2.bitwise_not(pixels),
 }
 """Name -> function of (image, magnitude). Magnitudes: shear in pixels per pixel, translation in pixels, rotation in
 degrees counter-clockwise, the four enhancements as factor - 1, posterize in bits kept, solarize as the threshold from
@@ -80,44 +139,44 @@ def magnitude(name: str, level: float, *, ranges: Mapping[str, float], sign: flo
     return -value if sign < 0.5 and name not in _UNSIGNED else value
 
 
-def apply(image: Image.Image, augment: AugmentConfig, rng: np.random.Generator) -> Image.Image:
+def apply(pixels: np.ndarray, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """The image after the policy `augment.policy`; every policy takes a fixed count of random numbers, whichever
     operations they choose."""
-    return POLICIES[augment.policy](image, augment, rng)
+    return POLICIES[augment.policy](pixels, augment, rng)
 
 
-def _none(image: Image.Image, augment: AugmentConfig, rng: np.random.Generator) -> Image.Image:
+def _none(pixels: np.ndarray, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     del augment, rng
-    return image
+    return pixels
 
 
-def _randaugment(image: Image.Image, augment: AugmentConfig, rng: np.random.Generator) -> Image.Image:
+def _randaugment(pixels: np.ndarray, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """`policy_ops` operations, drawn with replacement, all at `policy_magnitude` (need not be whole).
 
     Cubuk et al. 2019, RandAugment: practical automated data augmentation with a reduced search space, arXiv:1909.13719.
     """
-    ranges, level = standard_ranges(*image.size), augment.policy_magnitude / LEVELS
+    ranges, level = standard_ranges(*pixels.shape[1::-1]), augment.policy_magnitude / LEVELS
     for choice, sign in rng.random((augment.policy_ops, 2)).tolist():
         name = RANDOM_OPS[int(choice * len(RANDOM_OPS))]
-        image = OPS[name](image, magnitude(name, level, ranges=ranges, sign=sign))
-    return image
+        pixels = OPS[name](pixels, magnitude(name, level, ranges=ranges, sign=sign))
+    return pixels
 
 
-def _autoaugment(image: Image.Image, augment: AugmentConfig, rng: np.random.Generator) -> Image.Image:
+def _autoaugment(pixels: np.ndarray, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """One of the 25 pairs of operations that were learned on ImageNet.
 
     Cubuk et al. 2018, AutoAugment: learning augmentation policies from data, arXiv:1805.09501.
     """
     del augment
-    ranges, (choice, *draws) = standard_ranges(*image.size), rng.random(5).tolist()
+    ranges, (choice, *draws) = standard_ranges(*pixels.shape[1::-1]), rng.random(5).tolist()
     pair = IMAGENET_PAIRS[int(choice * len(IMAGENET_PAIRS))]
     for (name, probability, level), draw, sign in zip(pair, draws[:2], draws[2:], strict=True):
         if draw < probability:
-            image = OPS[name](image, magnitude(name, level / 9, ranges=ranges, sign=sign))
-    return image
+            pixels = OPS[name](pixels, magnitude(name, level / 9, ranges=ranges, sign=sign))
+    return pixels
 
 
-def _trivialaugment(image: Image.Image, augment: AugmentConfig, rng: np.random.Generator) -> Image.Image:
+def _trivialaugment(pixels: np.ndarray, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """One operation at one of 31 magnitudes, all equally likely, from the wide ranges.
 
     Mueller & Hutter 2021, TrivialAugment: tuning-free yet state-of-the-art data augmentation, arXiv:2103.10158.
@@ -126,10 +185,10 @@ def _trivialaugment(image: Image.Image, augment: AugmentConfig, rng: np.random.G
     choice, level, sign = rng.random(3).tolist()
     name = RANDOM_OPS[int(choice * len(RANDOM_OPS))]
     step = int(level * (LEVELS + 1)) / LEVELS
-    return OPS[name](image, magnitude(name, step, ranges=wide_ranges(), sign=sign))
+    return OPS[name](pixels, magnitude(name, step, ranges=wide_ranges(), sign=sign))
 
 
-POLICIES: Mapping[str, Callable[[Image.Image, AugmentConfig, np.random.Generator], Image.Image]] = {
+POLICIES: Mapping[str, Callable[[np.ndarray, AugmentConfig, np.random.Generator], np.ndarray]] = {
     "none": _none,
     "randaugment": _randaugment,
     "autoaugment": _autoaugment,

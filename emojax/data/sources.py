@@ -19,7 +19,7 @@ from emojax.types import Dataset, Joined, Picked, Split
 _SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".npz": "npz"}
 _EXPECTED = (
     "expected emoji, tfds:NAME, a .csv, .parquet or .npz file, a folder with train.csv, train.parquet or train.npz, "
-    "or a folder of class folders"
+    "a packed folder, or a folder of class folders"
 )
 
 
@@ -118,7 +118,9 @@ def _read_files(kind: str, path: Path, config: DataConfig) -> Dataset:
         if not path.is_dir():
             raise DataError(f"{path}: is a file; config.data.format = folder expects a folder")
         return folder.read(path, config=config)
-    if kind == "csv":
+    if kind == "packed":
+        from emojax.data import pack as reader
+    elif kind == "csv":
         from emojax.data import csv_table as reader
     elif kind == "parquet":
         from emojax.data import parquet_table as reader
@@ -130,7 +132,7 @@ def _read_files(kind: str, path: Path, config: DataConfig) -> Dataset:
 
 
 def recognise(path: str) -> str:
-    """The format of `path`: emoji, tfds, csv, parquet, npz or folder. Raises `DataError` saying what was found."""
+    """The format of `path`: emoji, tfds, csv, parquet, npz, packed or folder. Raises `DataError` for anything else."""
     if path == "emoji":
         return "emoji"
     if path.startswith("tfds:"):
@@ -143,6 +145,8 @@ def recognise(path: str) -> str:
         return kind
     if not place.is_dir():
         raise DataError(f"{path}: there is no such file or folder; {_EXPECTED}")
+    if (place / "pack.json").is_file():
+        return "packed"
     kinds = [kind for suffix, kind in _SUFFIXES.items() if _has_split_files(place, suffix)]
     if len(kinds) > 1:
         raise DataError(f"{path}: has training files of the types {', '.join(kinds)}; choose by config.data.format")

@@ -90,8 +90,10 @@ def read_file(path: str) -> bytes:
             raise Unreadable("is not a regular file")
         if status.st_size > MAX_BYTES:
             raise Unreadable(f"{status.st_size >> 20} MiB, more than the limit of {MAX_BYTES >> 20} MiB")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_BYTES + 1)
+        parts = [os.read(descriptor, status.st_size + 1)]
+        while parts[-1] and sum(map(len, parts)) != status.st_size:  # cut short by a signal, or the file changed
+            parts.append(os.read(descriptor, MAX_BYTES + 1))
+        return b"".join(parts)
     except OSError as error:
         raise Unreadable(f"reading failed: {error.strerror}") from error
     finally:

@@ -3,6 +3,9 @@
 The random choices of a training image come from one draw of `len(Draws._fields)` uniform numbers with a fixed meaning
 each, so switching one augmentation on or off, or running them in another order, leaves the others' choices as they
 were. Only the numbers of a policy, and then those of erased pixels that become noise, are drawn after them.
+
+Neighbouring steps of crop, flip and affine are one resampling, see `geometry.View`. A random crop is a box of whole
+pixels, bilinear with antialiasing (torchvision's default); without one, training starts from the evaluation view.
 """
 
 from __future__ import annotations
@@ -12,11 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from emojax.config import AugmentConfig
 from emojax.data import colour, geometry, policies
-from emojax.data.decode import Opened, to_array
+from emojax.data.decode import Opened, fill_rgb
+from emojax.data.geometry import View
 from emojax.errors import ConfigError
 
 
@@ -112,76 +115,92 @@ def train_image(
 
     Returns uint8 [size, size, 3]. Raises `Unreadable` when the image cannot be decoded.
     """
-    return augmented(data, augment=scaled(augment, strength), size=size, rng=rng, fit=fit)
+    out = np.empty((size, size, 3), np.uint8)
+    fill_train(out, data, augment=scaled(augment, strength), rng=rng, fit=fit)
+    return out
 
 
-def augmented(
-    data: bytes | np.ndarray, *, augment: AugmentConfig, size: int, rng: np.random.Generator, fit: str
-) -> np.ndarray:
-    """`train_image` with an `augment` that is scaled already."""
-    a, d = augment, Draws._make(rng.random(len(Draws._fields)).tolist())
-    image = _crop(Opened(data), a, d, size, fit)
-    for name in a.order:
+def fill_train(
+    out: np.ndarray, data: bytes | np.ndarray, *, augment: AugmentConfig, rng: np.random.Generator, fit: str
+) -> None:
+    """`train_image` with an `augment` that is scaled already, into `out`, uint8 [size, size, 3]."""
+    draws = drawn(rng)
+    view = opened_view(Opened(data), augment, draws, size=len(out), fit=fit)
+    for name in augment.order:
         if name in STEPS:
-            image = STEPS[name](image, a, d, rng)
-    pixels = to_array(image)
+            view = STEPS[name](view, augment, draws, rng)
+    fill_rgb(out, view.array())
+    erased(out, augment, draws, rng)
+
+
+def drawn(rng: np.random.Generator) -> Draws:
+    """The random numbers of an image, from a fresh generator."""
+    return Draws._make(rng.random(len(Draws._fields)).tolist())
+
+
+def opened_view(opened: Opened, a: AugmentConfig, d: Draws, *, size: int, fit: str) -> View:
+    """The first step, `crop`, also where nothing is cropped: decodes, and no more than the box needs."""
+    width, height = opened.size
+    if a.crop_area == (1.0, 1.0):
+        box = geometry.central_box(width, height, crop=1.0, fit=fit)
+        return View(_cut(opened, box, size), size)
+    box = geometry.random_box(width, height, area=a.crop_area, ratio=a.crop_ratio, draw=d[0:4])
+    return View(opened.pixels(box, reduce=geometry.reduction(box, size)), size)
+
+
+def erased(pixels: np.ndarray, a: AugmentConfig, d: Draws, rng: np.random.Generator) -> None:
+    """The last step, `erase`, in place."""
     if "erase" in a.order and d.erase < a.erase:
         noise = rng if a.erase_fill == "noise" else None
         colour.erase(pixels, area=a.erase_area, ratio=a.erase_ratio, draw=d[17:21], noise=noise)
-    return pixels
 
 
-def _crop(opened: Opened, a: AugmentConfig, d: Draws, size: int, fit: str) -> Image.Image:
-    """The first step, also where nothing is cropped: no more is decoded than the box needs."""
-    if a.crop_area == (1.0, 1.0):
-        box = geometry.central_box(*opened.size, crop=1.0, fit=fit)
-    else:
-        box = geometry.random_box(*opened.size, area=a.crop_area, ratio=a.crop_ratio, draw=d[0:4])
-    return _cut(opened, box, size)
+def _pad(view: View, a: AugmentConfig, d: Draws, _: np.random.Generator) -> View:
+    return view.then(lambda pixels: geometry.pad_crop(pixels, a.pad, draw=(d.pad_x, d.pad_y))) if a.pad else view
 
 
-def _pad(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
-    return geometry.pad_crop(image, a.pad, draw=(d.pad_x, d.pad_y)) if a.pad else image
+def _flip(view: View, a: AugmentConfig, d: Draws, _: np.random.Generator) -> View:
+    return view.flipped() if d.flip < a.flip else view
 
 
-def _flip(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
-    return geometry.flip(image) if d.flip < a.flip else image
-
-
-def _affine(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
+def _affine(view: View, a: AugmentConfig, d: Draws, _: np.random.Generator) -> View:
     if not (a.rotate or a.translate or a.zoom):
-        return image
+        return view
     degrees, zoom = _spread(d.rotate, a.rotate), 1 + _spread(d.zoom, a.zoom)
     shift = (_spread(d.translate_x, a.translate), _spread(d.translate_y, a.translate))
-    return geometry.affine(image, degrees=degrees, shift=shift, zoom=zoom, resample=a.resample, fill=a.fill)
+    matrix = geometry.affine(view.size, view.size, degrees=degrees, shift=shift, zoom=zoom)
+    return view.turned(matrix, resample=a.resample, fill=a.fill)
 
 
-def _jitter(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
-    factors = _jitter_factors(a, d)
-    return colour.jitter(image, factors, order=int(d.order * len(colour.ORDERS))) if factors else image
+def _jitter(view: View, a: AugmentConfig, d: Draws, _: np.random.Generator) -> View:
+    if not (a.brightness or a.contrast or a.saturation or a.hue):
+        return view
+    factors, order = _jitter_factors(a, d), int(d.order * len(colour.ORDERS))
+    return view.then(lambda pixels: colour.jitter(pixels, factors, order=order))
 
 
-def _perspective(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
+def _perspective(view: View, a: AugmentConfig, d: Draws, _: np.random.Generator) -> View:
     if not a.perspective or d.perspective >= a.perspective_probability:
-        return image
-    moves = geometry.corner_moves(*image.size, share=a.perspective, draw=d[22:30])
-    return geometry.perspective(image, moves=moves, fill=a.fill)
+        return view
+    moves = geometry.corner_moves(view.size, view.size, share=a.perspective, draw=d[22:30])
+    return view.then(lambda pixels: geometry.perspective(pixels, moves=moves, fill=a.fill))
 
 
-def _grayscale(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
-    return colour.grayscale(image) if d.grayscale < a.grayscale else image
+def _grayscale(view: View, a: AugmentConfig, d: Draws, _: np.random.Generator) -> View:
+    return view.then(colour.grayscale) if d.grayscale < a.grayscale else view
 
 
-def _blur(image: Image.Image, a: AugmentConfig, d: Draws, _: np.random.Generator) -> Image.Image:
+def _blur(view: View, a: AugmentConfig, d: Draws, _: np.random.Generator) -> View:
     low, high = a.blur_sigma
-    return colour.blur(image, low + (high - low) * d.blur_sigma) if d.blur < a.blur else image
+    sigma = low + (high - low) * d.blur_sigma
+    return view.then(lambda pixels: colour.blur(pixels, sigma)) if d.blur < a.blur else view
 
 
-def _policy(image: Image.Image, a: AugmentConfig, _: Draws, rng: np.random.Generator) -> Image.Image:
-    return policies.apply(image, a, rng)
+def _policy(view: View, a: AugmentConfig, _: Draws, rng: np.random.Generator) -> View:
+    return view if a.policy == "none" else view.then(lambda pixels: policies.apply(pixels, a, rng))
 
 
-STEPS: Mapping[str, Callable[[Image.Image, AugmentConfig, Draws, np.random.Generator], Image.Image]] = {
+STEPS: Mapping[str, Callable[[View, AugmentConfig, Draws, np.random.Generator], View]] = {
     "pad": _pad,
     "flip": _flip,
     "affine": _affine,
@@ -191,7 +210,7 @@ STEPS: Mapping[str, Callable[[Image.Image, AugmentConfig, Draws, np.random.Gener
     "blur": _blur,
     "policy": _policy,
 }
-"""What may stand in `AugmentConfig.order` between `crop`, which decodes, and `erase`, which works on the array."""
+"""What may stand in `AugmentConfig.order` between `crop`, which decodes, and `erase`, which works on the result."""
 
 
 def check_order(order: tuple[str, ...]) -> None:
@@ -211,17 +230,27 @@ def eval_image(data: bytes | np.ndarray, *, size: int, crop: float, fit: str = "
     The first is "resize the shorter side to size / crop, then cut out the centre" in one resampling, which also keeps a
     1 x 4000 image from growing to 4000 size. Nothing random. Returns uint8 [size, size, 3]; raises `Unreadable`.
     """
+    out = np.empty((size, size, 3), np.uint8)
+    fill_eval(out, data, crop=crop, fit=fit)
+    return out
+
+
+def fill_eval(out: np.ndarray, data: bytes | np.ndarray, *, crop: float, fit: str) -> None:
+    """`eval_image` into `out`, uint8 [size, size, 3]."""
     opened = Opened(data)
-    return to_array(_cut(opened, geometry.central_box(*opened.size, crop=crop, fit=fit), size))
+    fill_rgb(out, _cut(opened, geometry.central_box(*opened.size, crop=crop, fit=fit), len(out)))
 
 
-def _cut(opened: Opened, box: geometry.Box, size: int):
-    """Decodes no more than needed, and resizes `box` (in pixels of the full image) to a square."""
+def _cut(opened: Opened, box: geometry.Box, size: int) -> np.ndarray:
+    """Decodes no more than needed, and resizes `box` (in pixels of the full image) to a square of one or three
+    channels."""
+    if box == (0, 0, size, size) and opened.size == (size, size):
+        return opened.pixels(box)
     image = opened.load(reduce=geometry.reduction(box, size))
     if image.size != opened.size:
         x, y = image.width / opened.size[0], image.height / opened.size[1]
         box = (box[0] * x, box[1] * y, min(image.width, box[2] * x), min(image.height, box[3] * y))
-    return geometry.resize(image, size, box=box)
+    return np.asarray(geometry.resize(image, size, box=box))
 
 
 def _spread(draw: float, largest: float) -> float:

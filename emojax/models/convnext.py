@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from emojax.config import ModelConfig
 from emojax.models import heads, layers
+from emojax.models.elementwise import gelu
 from emojax.types import Tree
 
 VARIANTS = {
@@ -50,7 +50,7 @@ class Block(nn.Module):
         dense = functools.partial(layers.Dense, dtype=self.dtype)
         y = layers.DepthwiseConv(7, self.dtype, name="dwconv")(x)
         y = layers.LayerNorm(self.dtype, name="norm")(y)
-        y = jax.nn.gelu(dense(4 * channels, name="expand")(y), approximate=False)
+        y = gelu(dense(4 * channels, name="expand")(y))
         y = dense(channels, name="project")(y)
         if self.layer_scale:
             y = y * self.param("gamma", nn.initializers.constant(self.layer_scale), (channels,)).astype(self.dtype)

@@ -1,8 +1,11 @@
 """Depthwise 2-D convolution, one filter per channel, with a CPU lowering of its own.
 
 GPUs and TPUs get XLA's convolution. On CPUs XLA has only a plain loop for it (jaxlib 0.10, two AVX-512 cores: 34 ms for
-7x7 on 32 maps of 16x16x96, 140 ms with gradients). There the same sums are written as shifted maps times rows of the
-kernel, element by element in float32, since bfloat16 arithmetic is four times as slow there.
+7x7 on 32 maps of 16x16x96, 140 ms with gradients). There the same sums are written in float32, since bfloat16
+arithmetic is four times as slow there, in one of two ways. Maps of few pixels are multiplied by the matrix, one per
+channel, that leads from every pixel of the input to every pixel of the output. Larger ones are shifted and multiplied
+by rows of the kernel, element by element, in parts that fit into the cache. A part is an iteration of a loop, whose
+border XLA cannot fuse across: it would tear the sum into pieces and write a full map for each.
 """
 
 from __future__ import annotations
@@ -13,14 +16,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
+
+from emojax.models.chunks import in_chunks
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _ROWS = 16
 """Rows of the output that one expression of the kernel gradient adds up."""
 _TERMS = 160
 """Kernel gradients of more terms loop over the rows of the kernel: a third of the compile time, a little slower."""
+
+_FEW = 64
+"""Pixels of a map up to which all are joined with all."""
 
 _Pair = tuple[int, int]
 
@@ -39,7 +49,7 @@ def depthwise(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    cpu, native = (functools.partial(f, stride=stride, padding=padding) for f in (_shifted, _native))
+    cpu, native = (functools.partial(f, stride=stride, padding=padding) for f in (_cpu, _native))
     return lax.platform_dependent(x, kernel, cpu=cpu, default=native)
 
 
@@ -57,7 +67,7 @@ def _depthwise_bwd(stride: int, padding: int, saved: tuple[Array, Array], dy: Ar
     def native_dw(x: Array, kernel: Array, dy: Array) -> Array:
         return jax.vjp(lambda a: native(x, a), kernel)[1](dy)[0]
 
-    cpu_dx, cpu_dw = (functools.partial(f, stride=stride, padding=padding) for f in (_shifted_dx, _shifted_dw))
+    cpu_dx, cpu_dw = (functools.partial(f, stride=stride, padding=padding) for f in (_cpu_dx, _cpu_dw))
     dx = lax.platform_dependent(x, kernel, dy, cpu=cpu_dx, default=native_dx)
     return dx, lax.platform_dependent(x, kernel, dy, cpu=cpu_dw, default=native_dw)
 
@@ -74,6 +84,37 @@ def _native(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
 # The CPU formulations.
 
 
+def _cpu(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
+    out = _out(x.shape, kernel.shape, stride, padding)
+    if _few(x.shape, out):
+        matrix, maps = _matrix(kernel, x.shape, out, stride, padding), _wide(x)
+        y = _channels_last(jnp.einsum("bqc,pqc->bpc", maps.reshape(maps.shape[0], -1, maps.shape[3]), matrix))
+        return y.reshape(x.shape[0], *out, x.shape[3]).astype(x.dtype)
+    shifted = functools.partial(_shifted, kernel=kernel, stride=stride, padding=padding)
+    return in_chunks(shifted, x, bytes_each=_bytes(x), reduce=False)
+
+
+def _cpu_dx(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int) -> Array:
+    if _few(x.shape, dy.shape[1:3]):
+        matrix, maps = _matrix(kernel, x.shape, dy.shape[1:3], stride, padding), _wide(dy)
+        dx = _channels_last(jnp.einsum("bpc,pqc->bqc", maps.reshape(maps.shape[0], -1, maps.shape[3]), matrix))
+        return dx.reshape(x.shape).astype(x.dtype)
+
+    def shifted(dy: Array) -> Array:
+        return _shifted_dx((dy.shape[0], *x.shape[1:]), kernel, dy, stride=stride, padding=padding)
+
+    return in_chunks(shifted, dy, bytes_each=_bytes(x), reduce=False)
+
+
+def _cpu_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int) -> Array:
+    if not _few(x.shape, dy.shape[1:3]):
+        return _shifted_dw(x, kernel, dy, stride=stride, padding=padding)
+    maps = [_wide(a).reshape(a.shape[0], -1, a.shape[3]) for a in (dy, x)]
+    matrix = jnp.einsum("bpc,bqc->pqc", *maps)
+    meets = _meets(x.shape, dy.shape[1:3], kernel.shape[0], stride, padding)
+    return (meets.T @ matrix.reshape(-1, matrix.shape[2])).reshape(kernel.shape).astype(kernel.dtype)
+
+
 def _shifted(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
     out = _out(x.shape, kernel.shape, stride, padding)
     low, high = _taps(x.shape, out, kernel.shape, stride, padding)
@@ -82,14 +123,14 @@ def _shifted(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
     return _correlate(padded, kernel, out, stride).astype(x.dtype)
 
 
-def _shifted_dx(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int) -> Array:
+def _shifted_dx(x: tuple[int, ...], kernel: Array, dy: Array, *, stride: int, padding: int) -> Array:
     """Gradients at distance `stride` with zeros between, correlated with the kernel turned by 180 degrees."""
-    shape = (x.shape[1], x.shape[2])
-    low, high = _taps(x.shape, dy.shape[1:3], kernel.shape, stride, padding)
+    shape = (x[1], x[2])
+    low, high = _taps(x, dy.shape[1:3], kernel.shape, stride, padding)
     kernel = kernel[low[0] : high[0], low[1] : high[1]][::-1, ::-1]
     edge = (high[0] - 1 - padding, high[1] - 1 - padding)
     padded = _padded(dy, edge, shape, kernel.shape, 1, spread=stride)
-    return _correlate(padded, kernel, shape, 1).astype(x.dtype)
+    return _correlate(padded, kernel, shape, 1).astype(dy.dtype)
 
 
 def _shifted_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int) -> Array:
@@ -131,6 +172,46 @@ def _shifted_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int
 
 
 # Pieces.
+
+
+def _few(x: tuple[Any, ...], out: tuple[Any, ...]) -> bool:
+    """Whether a matrix between all pixels is no more work than shifting.
+
+    Not for symbolic sizes: such a program is to be exported, and layout constraints cannot be stored.
+    """
+    return all(isinstance(n, int) for n in (*x, *out)) and x[1] * x[2] <= _FEW and out[0] * out[1] <= _FEW
+
+
+def _meets(x: tuple[Any, ...], out: _Pair, size: int, stride: int, padding: int) -> np.ndarray:
+    """0/1 float32 [output pixels * input pixels, taps]: 1 where that tap of the kernel joins the two pixels."""
+    (rows, columns), taps = x[1:3], np.arange(size)
+    down, across = (
+        (np.arange(n)[:, None, None] * stride - padding + taps == np.arange(side)[:, None])
+        for n, side in zip(out, (rows, columns), strict=True)
+    )  # [n, side, size]
+    joined = down[:, None, :, None, :, None] & across[None, :, None, :, None, :]
+    return joined.reshape(-1, size * size).astype(np.float32)
+
+
+def _matrix(kernel: Array, x: tuple[Any, ...], out: _Pair, stride: int, padding: int) -> Array:
+    """[output pixels, input pixels, C]."""
+    meets = _meets(x, out, kernel.shape[0], stride, padding)
+    flat = _wide(kernel).reshape(-1, kernel.shape[3])
+    return (meets.astype(flat.dtype) @ flat).reshape(out[0] * out[1], -1, flat.shape[1])
+
+
+def _channels_last(x: Array) -> Array:
+    """In memory too: the product leaves the channels first, and what follows would read them so, ten times as slow."""
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _bytes(x: Array) -> int:
+    """Of one padded map and what is computed from it."""
+    return 4 * 4 * (x.shape[1] + 6) * (x.shape[2] + 6) * x.shape[3]
 
 
 def _out(x: tuple[Any, ...], kernel: tuple[int, ...], stride: int, padding: int) -> _Pair:

@@ -105,6 +105,7 @@ def check(config: ModelConfig) -> None:
         _require(knob, config, 0 <= getattr(config, knob) <= 1, "a rate in [0, 1]")
     _require("layer_scale", config, config.layer_scale >= 0, "0 or more")
     _choice("compute", config, ("float32", "bfloat16"))
+    _choice("products", config, ("", "bfloat16"))
     _choice("remat", config, (0, 1))
 
 
@@ -132,7 +133,7 @@ def _model(
 
     # Layer-wise rates of ConvNeXt are published for groups of three blocks (arXiv:2201.03545, appendix).
     group = 3 if config.name.startswith("convnext") else 1
-    return Model(config.name, depths, min_size, module, initial, from_torch, group=group)
+    return Model(config.name, depths, min_size, module, initial, from_torch, group=group, products=config.products)
 
 
 def _sizes(

@@ -21,6 +21,8 @@ from jaxtyping import Array, Float, Key
 from emojax.errors import CheckpointError
 from emojax.models.conv import conv2d
 from emojax.models.depthwise import depthwise
+from emojax.models.elementwise import layer_norm
+from emojax.models.products import dense
 from emojax.types import Tree
 
 Initial = tuple[str, float]
@@ -82,7 +84,7 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B O"]:
         kernel = self.param("kernel", nn.initializers.zeros, (x.shape[-1], self.features)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        return x.astype(self.dtype) @ kernel + bias
+        return dense(x.astype(self.dtype), kernel) + bias
 
 
 class DepthwiseConv(nn.Module):
@@ -151,10 +153,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        x = x.astype(jnp.float32)
-        x = x - x.mean(-1, keepdims=True)
-        factor = lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.epsilon)
-        return (x * factor * scale + bias).astype(self.dtype)
+        return layer_norm(x, scale, bias, self.epsilon).astype(self.dtype)
 
 
 class DropPath(nn.Module):
@@ -225,21 +224,6 @@ class SqueezeExcite(nn.Module):
         y = x.astype(jnp.float32).mean((1, 2), keepdims=True)
         y = self.activation(Conv(self.width, 1, bias=True, name="squeeze")(y))
         return x * self.gate(Conv(x.shape[-1], 1, bias=True, name="excite")(y)).astype(x.dtype)
-
-
-def max_pool(x: Float[Array, "B H W C"], *, padding: int = 1, ceil: bool = False) -> Float[Array, "B Y X C"]:
-    """3x3 maximum at stride 2 with `padding` pixels of -inf around, as torch's MaxPool2d(3, 2, padding).
-
-    `ceil`, its ceil_mode, lets the last window reach past the lower and right edge, if it starts inside the map; Y is
-    at least 1, even for maps that are smaller than the window and that torch refuses.
-    """
-    edges = []
-    for side in x.shape[1:3]:
-        free = side + 2 * padding - 3
-        windows = max(1, -(-free // 2) + 1 if ceil else free // 2 + 1)
-        windows -= windows > 1 and 2 * (windows - 1) >= side + padding
-        edges.append((padding, 2 * windows + 1 - side - padding))
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), *edges, (0, 0)))
 
 
 def drop_path_rates(last: float, depths: Sequence[int]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import re
@@ -33,6 +34,7 @@ class Model:
       min_size: smallest side of the image that the network can take, pixels.
       head: regex over parameter paths: the classifier itself.
       group: how many blocks of a stage count as one in `depth`.
+      products: `ModelConfig.products`.
       module: the Flax module; nothing outside `models` touches it.
       initial: (path, shapes of all parameters) -> how the parameter starts, see `layers.Initial`.
       from_torch: (params, model_state) from a state dict of torchvision or timm as NumPy arrays.
@@ -46,6 +48,7 @@ class Model:
     from_torch: Callable[[Mapping[str, np.ndarray]], tuple[Tree, Tree]] = dataclasses.field(repr=False)
     head: str = HEAD
     group: int = 1
+    products: str = ""
 
     def init(self, key: Key[Array, ""], image_size: int) -> tuple[Tree, Tree]:
         """(params, model_state) as nested dicts of float32 arrays; the same for every image size.
@@ -82,11 +85,12 @@ class Model:
         variables = {"params": params, **({"batch_stats": model_state} if model_state else {})}
         rngs = {} if key is None or not train else {"dropout": key}
         found: Any
-        if train and model_state:
-            moved: Any = self.module.apply(variables, image, True, rngs=rngs, mutable=["batch_stats"])
-            found, model_state = moved[0], moved[1]["batch_stats"]
-        else:
-            found = self.module.apply(variables, image, train, rngs=rngs)
+        with jax.default_matmul_precision(self.products) if self.products else contextlib.nullcontext():
+            if train and model_state:
+                moved: Any = self.module.apply(variables, image, True, rngs=rngs, mutable=["batch_stats"])
+                found, model_state = moved[0], moved[1]["batch_stats"]
+            else:
+                found = self.module.apply(variables, image, train, rngs=rngs)
         logits, features, taps = found  # see `heads.Output`
         return ModelOutput(logits=logits, features=features, aux=taps), model_state
 

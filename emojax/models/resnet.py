@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from emojax.config import ModelConfig
 from emojax.models import heads, layers
+from emojax.models.pooling import max_pool
 from emojax.types import Tree
 
 _WIDTHS = (64, 128, 256, 512)
@@ -80,7 +81,7 @@ class ResNet(nn.Module):
         x = layers.ConvNorm(self.widths[0], *STEMS[c.stem], dtype=dtype, name="stem")(x.astype(dtype), train)
         x = jax.nn.relu(x)
         if c.stem == "imagenet":
-            x = layers.max_pool(x)
+            x = max_pool(x)
         for i, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):
             strides = [2 if i > 0 and j == 0 else 1 for j in range(depth)]
             block = functools.partial(make, self.kind, width, dtype=dtype)

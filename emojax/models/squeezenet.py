@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from emojax.config import ModelConfig
 from emojax.models import heads, layers
+from emojax.models.pooling import max_pool
 from emojax.types import Tree
 
 VARIANTS = {
@@ -85,7 +86,7 @@ class SqueezeNet(nn.Module):
         x = Stem(features, size, STEMS[c.stem], padding, dtype, name="stem")(x.astype(dtype))
         for i, stage in enumerate(stages):
             if i > 0 or c.stem == "imagenet":
-                x = layers.max_pool(x, padding=0, ceil=True)
+                x = max_pool(x, padding=0, ceil=True)
             parts = [(f"block{j + 1}", functools.partial(make, *widths, dtype)) for j, widths in enumerate(stage)]
             x = layers.Stage(tuple(parts), name=f"stage{i + 1}")(x, train)
         return self.head(name="head")(x, train)
