@@ -19,7 +19,7 @@ class DataConfig:
     """`emoji` (ships with emojax), a folder, a .csv, .parquet or .npz file, a folder of {train,val,test}.{csv,parquet},
     or `tfds:NAME`."""
     format: str = "auto"
-    """auto, emoji, folder, csv, parquet, npz or tfds. `auto` decides by what `path` is."""
+    """auto, emoji, folder, csv, parquet, npz, tfds or packed (`emojax data pack`). `auto` decides by what `path` is."""
     classes: tuple[str, ...] = ()
     """Class names in label order. Empty: taken from the data (folder names sorted, `label_names` of a parquet schema,
     or the sorted distinct labels)."""

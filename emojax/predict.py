@@ -53,6 +53,11 @@ def inference_function(model: models.Model, *, views: Sequence[views_lib.View], 
     return infer
 
 
+def compiled(infer: Infer) -> Infer:
+    """The inference function as one program."""
+    return jax.jit(infer, compiler_options=parallel.compiler_options())
+
+
 def over(
     infer: Infer, params: Tree, model_state: Tree, batches: Iterable[Batch], split: Split, *, mesh: Mesh
 ) -> Predictions:
@@ -129,7 +134,7 @@ class Classifier:
         average, names = self.config.eval.view_average, views_lib.NAMES[self.views]
         return {
             name: dataclasses.replace(
-                self, _infer=jax.jit(inference_function(self._model, views=(view,), average=average))
+                self, _infer=compiled(inference_function(self._model, views=(view,), average=average))
             )
             for name, view in zip(names, views_lib.VIEWS[self.views], strict=True)
         }
@@ -192,6 +197,6 @@ def load(path: str | Path, *, which: str = "best", views: str = "") -> Classifie
         step=step,
         views=views,
         _model=model,
-        _infer=jax.jit(inference_function(model, views=views_lib.VIEWS[views], average=meta.config.eval.view_average)),
+        _infer=compiled(inference_function(model, views=views_lib.VIEWS[views], average=meta.config.eval.view_average)),
         _weights=weights,
     )

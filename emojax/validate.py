@@ -27,7 +27,7 @@ def _is_nan(value: Any) -> bool:
 _SCHEDULES = tuple(schedules.SHAPES)
 CHOICES: dict[str, tuple[str, ...]] = {
     "fit": geometry.FITS,
-    "data.format": ("auto", "emoji", "folder", "csv", "parquet", "npz", "tfds"),
+    "data.format": ("auto", "emoji", "folder", "csv", "parquet", "npz", "tfds", "packed"),
     "data.sampler": ("shuffle", "balanced"),
     "augment.resample": tuple(geometry.RESAMPLE),
     "augment.fill": ("border", "black"),

@@ -88,7 +88,7 @@ def build(config: Config, dataset: Dataset, mesh: Mesh) -> Parts:
         per_epoch=stages_lib.steps_per_epoch(config, len(train)),
         rate=optim.learning_rate(stages),
         infer=functools.cache(
-            lambda views: jax.jit(predict.inference_function(model, views=VIEWS[views], average=average))
+            lambda views: predict.compiled(predict.inference_function(model, views=VIEWS[views], average=average))
         ),
         class_mass=(train.label * train.weight[:, None]).sum(0, dtype=np.float64),
         fingerprint=pipeline.fingerprint(
@@ -193,7 +193,7 @@ def _compile(parts: Parts, stage: Stage) -> step.Step:
         frozen=stage.frozen,
         accumulate=config.optim.accumulate,
     )
-    return jax.jit(function, donate_argnums=0)
+    return jax.jit(function, donate_argnums=0, compiler_options=parallel.compiler_options())
 
 
 def train_batches(parts: Parts, stage: Stage, *, start: int) -> pipeline.Loader:

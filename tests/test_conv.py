@@ -71,6 +71,32 @@ def test_gradient_is_that_of_finite_differences():
         check_grads(f, (jnp.asarray(x), jnp.asarray(kernel)), order=1, modes=["rev"])
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (8, 16, 16, 64, 8, 3, 1, 1),  # folded
+        (2, 9, 8, 64, 72, 3, 1, 1),  # unfolded: few pixels
+        (16, 9, 8, 64, 8, 3, 1, 0),
+        (4, 9, 8, 64, 8, 3, 2, 1),
+        (2, 20, 20, 3, 8, 7, 2, 3),
+        (3, 2, 2, 64, 64, 3, 1, 1),
+        (4, 8, 8, 64, 16, 1, 2, 0),
+        (4, 12, 12, 8, 8, 3, 1, 1),  # XLA's own forward pass, float32
+    ],
+    ids=str,
+)
+def test_rounded_factors_give_the_convolution_of_rounded_arrays(shape):
+    """Within the rounding of the gradient that comes in, 2^-8, and float32 sums; types stay float32."""
+    x, kernel, options = arrays(shape, np.float32)
+    x, kernel = (np.asarray(jnp.asarray(a, jnp.bfloat16).astype(jnp.float32)) for a in (x, kernel))
+    with jax.default_matmul_precision("bfloat16"):
+        got = jax.jit(lambda x, k: results(functools.partial(conv.conv2d, **options), x, k))(x, kernel)
+    expected = results(functools.partial(conv._native, **options), x, kernel)
+    for a, b, tolerance in zip(got, expected, (1e-5, 2**-8, 2**-8), strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * float(np.abs(b).max()))
+
+
 def test_bfloat16_sums_in_float32():
     """4096 products of about 1 each: summing them in bfloat16 would stop near 256."""
     x, dy = jnp.ones((16, 16, 16, 8), jnp.bfloat16), jnp.ones((16, 16, 16, 8), jnp.bfloat16)

@@ -26,6 +26,12 @@ CASES = [
     (2, 6, 5, 3, 2, 2, 0),
     (2, 6, 6, 3, 3, 1, 2),  # a map that grows
     (2, 6, 7, 3, 1, 2, 0),
+    (8, 4, 4, 3, 7, 1, 3),  # matrices between pixels: maps of few pixels, many images
+    (8, 7, 5, 3, 3, 2, 1),
+    (9, 8, 8, 2, 5, 1, 2),
+    (8, 1, 1, 3, 3, 1, 1),
+    (8, 6, 6, 3, 3, 1, 2),
+    (8, 6, 7, 3, 4, 2, 1),
     (1, 35, 4, 2, 7, 2, 3),  # two groups of rows and a loop over the rows of the kernel
 ]
 

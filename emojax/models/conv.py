@@ -86,7 +86,8 @@ def _forward_rule(x: tuple[Any, ...], kernel: tuple[int, ...], stride: int, dtyp
     if min(h, w) < size or (c <= 4 and size <= 3):  # the plain loop of XLA; colour images: too few channels for it
         return _unfold
     if _is_bfloat16(dtype) and (c >= 64 or c <= 4):
-        return _fold if stride == 1 and kernel[0] == kernel[1] else _unfold
+        many = not isinstance(x[0], int) or x[0] * h * w >= 1024  # pixels, for which turning the kernel pays
+        return _fold if many and stride == 1 and kernel[0] == kernel[1] else _unfold
     return None
 
 
@@ -125,7 +126,7 @@ def _native(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
 
 
 def _pointwise(x: Array, kernel: Array, *, stride: int, padding: int, dtype: Any) -> Array:
-    return products.product(_pad(x, padding)[:, ::stride, ::stride], kernel[0, 0], dtype=dtype)
+    return products.product(_pad(x, padding)[:, ::stride, ::stride], kernel[0, 0], dtype=dtype, out=x.dtype)
 
 
 def _pointwise_dx(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int, dtype: Any) -> Array:
@@ -145,7 +146,7 @@ def _unfold(x: Array, kernel: Array, *, stride: int, padding: int, dtype: Any) -
 
     def chunk(x: Array) -> Array:
         patches = _patches(x.astype(dtype), (h, w), stride=stride, padding=padding)
-        return products.product(patches, kernel.reshape(h * w * c, o), dtype=dtype).astype(x.dtype)
+        return products.product(patches, kernel.reshape(h * w * c, o), dtype=dtype, out=x.dtype)
 
     return in_chunks(chunk, x, bytes_each=_patch_bytes(x, kernel, stride), reduce=False)
 

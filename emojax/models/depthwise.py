@@ -21,8 +21,6 @@ from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
-from emojax.models.chunks import in_chunks
-
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _ROWS = 16
 """Rows of the output that one expression of the kernel gradient adds up."""
@@ -31,6 +29,8 @@ _TERMS = 160
 
 _FEW = 64
 """Pixels of a map up to which all are joined with all."""
+_MANY = 8
+"""Images from which on it pays to make the matrices."""
 
 _Pair = tuple[int, int]
 
@@ -90,8 +90,7 @@ def _cpu(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
         matrix, maps = _matrix(kernel, x.shape, out, stride, padding), _wide(x)
         y = _channels_last(jnp.einsum("bqc,pqc->bpc", maps.reshape(maps.shape[0], -1, maps.shape[3]), matrix))
         return y.reshape(x.shape[0], *out, x.shape[3]).astype(x.dtype)
-    shifted = functools.partial(_shifted, kernel=kernel, stride=stride, padding=padding)
-    return in_chunks(shifted, x, bytes_each=_bytes(x), reduce=False)
+    return _shifted(x, kernel, stride=stride, padding=padding)
 
 
 def _cpu_dx(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int) -> Array:
@@ -99,11 +98,7 @@ def _cpu_dx(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int) ->
         matrix, maps = _matrix(kernel, x.shape, dy.shape[1:3], stride, padding), _wide(dy)
         dx = _channels_last(jnp.einsum("bpc,pqc->bqc", maps.reshape(maps.shape[0], -1, maps.shape[3]), matrix))
         return dx.reshape(x.shape).astype(x.dtype)
-
-    def shifted(dy: Array) -> Array:
-        return _shifted_dx((dy.shape[0], *x.shape[1:]), kernel, dy, stride=stride, padding=padding)
-
-    return in_chunks(shifted, dy, bytes_each=_bytes(x), reduce=False)
+    return _shifted_dx(x.shape, kernel, dy, stride=stride, padding=padding)
 
 
 def _cpu_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int) -> Array:
@@ -179,10 +174,12 @@ def _few(x: tuple[Any, ...], out: tuple[Any, ...]) -> bool:
 
     Not for symbolic sizes: such a program is to be exported, and layout constraints cannot be stored.
     """
-    return all(isinstance(n, int) for n in (*x, *out)) and x[1] * x[2] <= _FEW and out[0] * out[1] <= _FEW
+    if not all(isinstance(n, int) for n in (*x, *out)) or x[0] < _MANY:
+        return False
+    return x[1] * x[2] <= _FEW and out[0] * out[1] <= _FEW
 
 
-def _meets(x: tuple[Any, ...], out: _Pair, size: int, stride: int, padding: int) -> np.ndarray:
+def _meets(x: tuple[Any, ...], out: tuple[Any, ...], size: int, stride: int, padding: int) -> Array:
     """0/1 float32 [output pixels * input pixels, taps]: 1 where that tap of the kernel joins the two pixels."""
     (rows, columns), taps = x[1:3], np.arange(size)
     down, across = (
@@ -190,10 +187,10 @@ def _meets(x: tuple[Any, ...], out: _Pair, size: int, stride: int, padding: int)
         for n, side in zip(out, (rows, columns), strict=True)
     )  # [n, side, size]
     joined = down[:, None, :, None, :, None] & across[None, :, None, :, None, :]
-    return joined.reshape(-1, size * size).astype(np.float32)
+    return jnp.asarray(joined.reshape(-1, size * size), jnp.float32)
 
 
-def _matrix(kernel: Array, x: tuple[Any, ...], out: _Pair, stride: int, padding: int) -> Array:
+def _matrix(kernel: Array, x: tuple[Any, ...], out: tuple[Any, ...], stride: int, padding: int) -> Array:
     """[output pixels, input pixels, C]."""
     meets = _meets(x, out, kernel.shape[0], stride, padding)
     flat = _wide(kernel).reshape(-1, kernel.shape[3])
@@ -248,4 +245,4 @@ def _correlate(padded: Array, kernel: Array, out: _Pair, stride: int) -> Array:
         for j in range(kernel.shape[1]):
             stop = (batch, i + (out[0] - 1) * stride + 1, j + (out[1] - 1) * stride + 1, channels)
             terms.append(lax.slice(padded, (0, i, j, 0), stop, (1, stride, stride, 1)) * kernel[i, j, 0])
-    return functools.reduce(operator.add, terms)
+    return lax.clamp(-jnp.inf, functools.reduce(operator.add, terms), jnp.inf)

@@ -153,7 +153,8 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return layer_norm(x, scale, bias, self.epsilon).astype(self.dtype)
+        normal: Any = layer_norm(x, scale, bias, self.epsilon)
+        return normal.astype(self.dtype)
 
 
 class DropPath(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ def _max_pool(x: Array, edges: _Edges) -> Array:
 
 
 def _max_pool_fwd(x: Array, edges: _Edges) -> tuple[Array, tuple[Array, Array]]:
-    y = _max_pool(x, edges)
+    y: Any = _max_pool(x, edges)
     return y, (x, y)
 
 

@@ -23,7 +23,8 @@ def factor(dtype: Any) -> Any:
     "bfloat16" of `jax.default_matmul_precision` means here, on every platform, what it means on TPUs: bfloat16 factors
     and float32 sums. JAX itself ignores it on CPUs.
     """
-    return jnp.bfloat16 if jax.config.jax_default_matmul_precision == "bfloat16" else dtype
+    settings: Any = jax.config
+    return jnp.bfloat16 if settings.jax_default_matmul_precision == "bfloat16" else dtype
 
 
 def dense(x: Float[Array, "*B C"], kernel: Float[Array, "C O"]) -> Float[Array, "*B O"]:
@@ -37,12 +38,12 @@ def dense(x: Float[Array, "*B C"], kernel: Float[Array, "C O"]) -> Float[Array, 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _dense(x: Array, kernel: Array, dtype: Any) -> Array:
-    return product(x, kernel, dtype=dtype)
+    return product(x, kernel, dtype=dtype, out=x.dtype)
 
 
 def _dense_fwd(x: Array, kernel: Array, dtype: Any) -> tuple[Array, tuple[Array, Array]]:
     x_factor = x.astype(dtype)  # what is kept for the backward pass: half the memory
-    return _dot(x_factor, kernel, 1, 0, dtype).astype(x.dtype), (x_factor, kernel)
+    return product(x_factor, kernel, dtype=dtype, out=x.dtype), (x_factor, kernel)
 
 
 def _dense_bwd(dtype: Any, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
@@ -53,9 +54,9 @@ def _dense_bwd(dtype: Any, saved: tuple[Array, Array], dy: Array) -> tuple[Array
 _dense.defvjp(_dense_fwd, _dense_bwd)
 
 
-def product(a: Float[Array, "*B M"], b: Float[Array, "M N"], *, dtype: Any) -> Float[Array, "*B N"]:
-    """a @ b with factors of `dtype`, in the type of `a`."""
-    return _dot(a, b, 1, 0, dtype).astype(a.dtype)
+def product(a: Float[Array, "*B M"], b: Float[Array, "M N"], *, dtype: Any, out: Any) -> Float[Array, "*B N"]:
+    """a @ b with factors of `dtype`, in the type `out`."""
+    return _dot(a, b, 1, 0, dtype).astype(out)
 
 
 def product_t(a: Float[Array, "*B N"], b: Float[Array, "M N"], *, dtype: Any) -> Float[Array, "*B M"]:
