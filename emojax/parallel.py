@@ -24,7 +24,6 @@ BATCH_AXES = ("data", "fsdp")
 @contextlib.contextmanager
 def mesh() -> Iterator[Mesh]:
     """Enters the mesh over all devices of all processes: axes `data` (all of them) and `fsdp` (1)."""
-    memory.keep_freed()
     # Auto axes: under JAX's newer default (Explicit) Linen's dropout fails with a sharding error.
     made = jax.make_mesh((jax.device_count(), 1), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
     with jax.set_mesh(made):
@@ -100,13 +99,15 @@ def compiler_options() -> dict[str, Any]:
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
 
 
-def use_compile_cache() -> None:
-    """Turns on JAX's persistent compile cache in a folder that only this user can write.
+def prepare() -> None:
+    """Settings of the process, before JAX is used: freed memory is kept (`memory.keep_freed`), and compiled programs
+    are kept in a folder that only this user can write.
 
     Cached programs are executed as they are, so a shared folder would let others run code as this user; programs are
     also not portable between CPU models and jaxlib versions, hence both are in the folder's name. JAX's own variable
     JAX_COMPILATION_CACHE_DIR, when set, wins.
     """
+    memory.keep_freed()
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -184,7 +184,7 @@ def load(path: str | Path, *, which: str = "best", views: str = "") -> Classifie
     """
     if views and views not in views_lib.VIEWS:
         raise ConfigError(f"views: expected one of {', '.join(views_lib.VIEWS)}, found {views!r}")
-    parallel.use_compile_cache()
+    parallel.prepare()
     step, meta, read = checkpoint.load_weights(Path(path), which=which)
     model = models.build(meta.config.model, len(meta.class_names))
     params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0), meta.image_size))

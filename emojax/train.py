@@ -54,7 +54,7 @@ def run(config: Config, workdir: str | Path) -> None:
                 f"This run is finished: see {folder / 'report' / 'summary.md'}. To train again, use another --workdir."
             )
             return
-        parallel.use_compile_cache()
+        parallel.prepare()
         mesh = stack.enter_context(parallel.mesh())
         wiring.check(config)
         dataset = data.open_dataset(

@@ -40,7 +40,7 @@ def stages(options: dict) -> dict[str, float]:
 def main() -> None:
     from emojax import parallel
 
-    parallel.use_compile_cache()
+    parallel.prepare()
     versions = {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in VERSIONS}
     jobs = bench_protocol.Jobs(section, {"versions": versions, "devices": parallel.describe()})
     bench_protocol.serve({**jobs.functions(), "memory": memory, "stages": stages})

@@ -208,12 +208,16 @@ class Best:
 
 
 def best(worker: Worker, section: str, options: Mapping[str, Any], *, trial: float, seconds: float) -> Best:
-    """Tries every variant for about `trial` seconds and keeps the fastest, repeated to last about `seconds`."""
+    """Tries every variant for about `trial` seconds and keeps the fastest, repeated to last about `seconds`.
+
+    The trial counts when it is done the second time: while a process still grows, new memory doubles its time.
+    """
     given = {"section": section, "options": dict(options)}
     infos, tried = {}, {}
     for variant in worker.call("variants", **given):
         infos[variant] = worker.call("prepare", **given, variant=variant)
         n = repetitions(worker.call("measure", variant=variant, n=1), trial)
+        worker.call("measure", variant=variant, n=n)
         tried[variant] = n * infos[variant]["images"] / worker.call("measure", variant=variant, n=n)
         worker.call("keep", variant=_fastest(tried))
     variant = _fastest(tried)

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     if options.batches < 10 or not 0 < options.low < options.high:
         raise ConfigError("find-lr: expected --batches of 10 or more and 0 < --low < --high")
     config = validate(config_from([f"--config={options.config}", *overrides]))
-    parallel.use_compile_cache()
+    parallel.prepare()
     with parallel.mesh() as mesh:
         wiring.check(config)
         dataset = data.open_dataset(config.data, listed=functools.partial(check_length, config))
