@@ -87,7 +87,8 @@ class Faces(torch.utils.data.Dataset):
         import pyarrow.parquet as pq
 
         table = pq.read_table(file, columns=["image", "label"])
-        self.images, self.labels = table.column("image").to_pylist(), table.column("label").to_pylist()
+        images, self.labels = table.column("image").to_pylist(), table.column("label").to_pylist()
+        self.images = [x["bytes"] if isinstance(x, dict) else x for x in images]  # Hugging Face keeps {bytes, path}
         self.transform, self.variant = transform, variant
 
     def __len__(self) -> int:
