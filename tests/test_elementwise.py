@@ -1,4 +1,4 @@
-"""GELU and layer normalisation: values and gradients against plain formulas differentiated by JAX, in float64."""
+"""GELU, layer and batch normalisation: values and gradients against plain formulas differentiated by JAX, in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,23 @@ def test_layer_norm_is_exact_with_its_gradients():
         expected = jax.vjp(plain, *arguments)
         np.testing.assert_allclose(got[0], expected[0], rtol=1e-11, atol=1e-12)
         for a, b in zip(got[1](dy), expected[1](dy), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+def test_batch_norm_is_exact_with_its_gradients():
+    def plain(x, scale, bias):
+        mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
+
+    with jax.enable_x64(True):
+        arguments = (5 + 2 * random(3, 4, 5, 9), random(9), random(1, 9)[0])
+        dy, near = random(9, 5, 4, 3).T, 4 + random(2, 9)[0]
+        (y, mean, variance), pull = jax.vjp(lambda *a: elementwise.batch_norm(*a, near, 1e-5), *arguments)
+        expected, expected_pull = jax.vjp(plain, *arguments)
+        np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(mean, arguments[0].mean((0, 1, 2)), rtol=1e-12)
+        np.testing.assert_allclose(variance, arguments[0].var((0, 1, 2)), rtol=1e-12)
+        for a, b in zip(pull((dy, 0 * mean, 0 * mean)), expected_pull(dy), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 
 

@@ -28,6 +28,10 @@ HELD_BYTES = 512 << 20
 """A split whose images all have one size and that takes no more than this as RGB is kept decoded."""
 
 
+_AT_ONCE = 32
+"""Images that a thread of the check takes at once."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scan:
     """What the check found out about N images.
@@ -98,9 +102,19 @@ def scan(split: Split, *, cache: Cache, progress: Progress) -> Scan:
         if reason:
             reasons[i] = reason
 
+    def look_at(part: range) -> int:
+        for i in part:
+            look(i)
+        return len(part)
+
+    done = told = 0
+    # One at a time, small images cost less than handing them to a thread does.
+    parts = [range(n)[i : i + _AT_ONCE] for i in range(0, n, _AT_ONCE)]
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        for done, _ in enumerate(pool.map(look, range(n)), start=1):
-            if done % every == 0 or done == n:
+        for some in pool.map(look_at, parts):
+            done += some
+            if done - told >= every or done == n:
+                told = done
                 progress(done, n)
     return Scan(dict(sorted(reasons.items())), digests, held.result(reasons))
 

@@ -1,12 +1,11 @@
 """Dense 2-D convolution with a CPU lowering of its own.
 
-GPUs and TPUs get XLA's convolution. On CPUs XLA is fast for most forward passes, but (jaxlib 0.10, two AVX-512 cores,
-float32, 100-200 GFLOP/s within reach) it runs at 20-35 GFLOP/s for the kernel gradient of a 3x3 convolution on maps of
-12 px and more, at 5-70 for the kernel gradient of a 1x1 convolution, and at 1-7 where the kernel is larger than a map
-of 2 px or more, for which it has only a plain loop. There the same sums are written as matrix products.
+GPUs and TPUs get XLA's convolution. On CPUs (jaxlib 0.10, two AVX-512 cores) that runs a float32 convolution of fewer
+than 128 channels on one core, the kernel gradient of a 3x3 convolution at half the pace of its forward pass, and has
+only a plain loop, a hundred times slower, where the kernel is larger than a map of 2 px or more. There the same sums
+are written as matrix products: "separable" for most, "unfolded" for few channels, tiny maps and patches side by side.
 
-The chunks of `chunks.in_chunks` keep the unfolded patches in the cache; unfolding a whole batch at once is slower than
-XLA's own convolution, since most of its time goes into fresh memory pages.
+Everything is written for whole batches: in the body of a loop XLA uses one core.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from emojax.models import products
-from emojax.models.chunks import in_chunks
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -71,7 +69,7 @@ def _conv2d_bwd(stride: int, padding: int, dtype: Any, saved: tuple[Array, Array
         return lax.platform_dependent(x, kernel, dy, cpu=cpu, default=native)
 
     dx = choose(_input_gradient_rule(x.shape, kernel.shape, dy.shape, stride, dtype), native_dx)
-    return dx, choose(_kernel_gradient_rule(x.shape, kernel.shape, stride, dtype), native_dw)
+    return dx, choose(_kernel_gradient_rule(x.shape, kernel.shape, stride), native_dw)
 
 
 _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
@@ -83,38 +81,29 @@ def _forward_rule(x: tuple[Any, ...], kernel: tuple[int, ...], stride: int, dtyp
     (_, h, w, c), size = x, max(kernel[:2])
     if size == 1:
         return _pointwise
-    if min(h, w) < size or (c <= 4 and size <= 3):  # the plain loop of XLA; colour images: too few channels for it
+    if min(h, w) < size or size <= stride or (c <= 4 and size <= 3):
         return _unfold
-    if _is_bfloat16(dtype) and (c >= 64 or c <= 4):
-        many = not isinstance(x[0], int) or x[0] * h * w >= 1024  # pixels, for which turning the kernel pays
-        return _fold if many and stride == 1 and kernel[0] == kernel[1] else _unfold
-    return None
+    return _separable if c >= _wide(dtype) else None
 
 
 def _input_gradient_rule(
     x: tuple[int, ...], kernel: tuple[int, ...], dy: tuple[int, ...], stride: int, dtype: Any
 ) -> Callable[..., Array] | None:
-    (_, h, w, _), size = x, max(kernel[:2])
+    size = max(kernel[:2])
     if size == 1:
         return _pointwise_dx
-    if h * w <= 64 or min(dy[1:3]) < size or stride > 1 or kernel[3] >= (64 if _is_bfloat16(dtype) else 256):
-        return _fold_dx
-    return None
+    return None if kernel[3] < _wide(dtype) and stride == 1 and min(dy[1:3]) >= size else _separable_dx
 
 
-def _kernel_gradient_rule(
-    x: tuple[int, ...], kernel: tuple[int, ...], stride: int, dtype: Any
-) -> Callable[..., Array] | None:
-    (_, h, w, c), size = x, max(kernel[:2])
-    if size == 1:
+def _kernel_gradient_rule(x: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> Callable[..., Array]:
+    if max(kernel[:2]) == 1:
         return _pointwise_dw
-    if stride > 1 or c <= 4 or min(h, w) < size or (_is_bfloat16(dtype) and c >= 64):
-        return _unfold_dw
-    return None if h * w <= 64 or c >= 256 else _row_dw
+    return _unfold_dw if x[3] <= 4 or max(kernel[:2]) <= stride else _separable_dw
 
 
-def _is_bfloat16(dtype: Any) -> bool:
-    return jnp.dtype(dtype) == jnp.bfloat16
+def _wide(dtype: Any) -> int:
+    """From how many channels on separable products beat XLA's convolution."""
+    return 32 if jnp.dtype(dtype) == jnp.bfloat16 else 64
 
 
 def _native(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
@@ -130,116 +119,150 @@ def _pointwise(x: Array, kernel: Array, *, stride: int, padding: int, dtype: Any
 
 
 def _pointwise_dx(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int, dtype: Any) -> Array:
-    sent = products.product_t(dy, kernel[0, 0], dtype=dtype)
-    return _place(sent, (0, 0), x.shape, stride=stride, padding=padding)
+    sent = products.product_t(dy, kernel[0, 0], dtype=dtype, out=dy.dtype)
+    return _spread(sent, (-padding, -padding), x.shape, stride)
 
 
 def _pointwise_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int, dtype: Any) -> Array:
     return products.outer(_pad(x, padding)[:, ::stride, ::stride], dy, dtype=dtype)[None, None]
 
 
-# Unfolding: the h w C inputs of every output pixel side by side ("im2col"), then one matrix product.
+# Unfolded: the h w C inputs of every output pixel side by side ("im2col"), then one matrix product.
 
 
 def _unfold(x: Array, kernel: Array, *, stride: int, padding: int, dtype: Any) -> Array:
     h, w, c, o = kernel.shape
+    out = _out(x, kernel, stride, padding)
 
-    def chunk(x: Array) -> Array:
-        patches = _patches(x.astype(dtype), (h, w), stride=stride, padding=padding)
-        return products.product(patches, kernel.reshape(h * w * c, o), dtype=dtype, out=x.dtype)
+    def patches(x: Array) -> Array:
+        x = _pad(x, padding)
+        return jnp.concatenate([_window(x, divmod(tap, w), out, stride) for tap in range(h * w)], -1)
 
-    return in_chunks(chunk, x, bytes_each=_patch_bytes(x, kernel, stride), reduce=False)
+    return products.product(_moved(patches, x, dtype), kernel.reshape(h * w * c, o), dtype=dtype, out=x.dtype)
 
 
 def _unfold_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int, dtype: Any) -> Array:
-    h, w, _, _ = kernel.shape
+    _, w, _, o = kernel.shape
 
-    def chunk(x: Array, dy: Array) -> Array:
-        patches = _patches(x.astype(dtype), (h, w), stride=stride, padding=padding)
-        return products.outer(patches, dy, dtype=dtype)
+    def patches(x: Array) -> Array:
+        x = _pad(x, padding, axis=2)
+        taps = [divmod(tap, w) for tap in range(kernel[..., 0, 0].size)]
+        return jnp.concatenate([_window(x, tap, dy.shape[1:3], stride, axis=2) for tap in taps])
 
-    return in_chunks(chunk, x, dy, bytes_each=_patch_bytes(x, kernel, stride), reduce=True).reshape(kernel.shape)
-
-
-# Folding: one matrix product gives what every pixel sends to each of the h w pixels it meets; shifted sums collect it.
-
-
-def _fold(x: Array, kernel: Array, *, stride: int, padding: int, dtype: Any) -> Array:
-    """The convolution as the input gradient of another one, with the kernel turned by 180 degrees. Stride 1."""
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    edge = kernel.shape[0] - 1 - padding
-    shape = (*(n - 2 * edge + kernel.shape[0] - 1 for n in x.shape[1:3]), kernel.shape[3])
-    return _collected(x, turned, shape, stride=stride, padding=edge, dtype=dtype)
+    turned = _moved(patches, _turned(x, dtype), dtype).reshape(-1, dy[..., 0].size)
+    return products.product(turned, dy.reshape(-1, o), dtype=dtype, out=dy.dtype).reshape(kernel.shape)
 
 
-def _fold_dx(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int, dtype: Any) -> Array:
-    return _collected(dy, kernel, x.shape[1:], stride=stride, padding=padding, dtype=dtype)
+# Separable: unfolded along rows, folded along columns. Copies of the map shifted by rows lie side by side, one product
+# says what every pixel sends to each column of the kernel, and shifted sums collect that: h copies and w sums where
+# unfolding makes h w copies. Under a stride the rows (or columns) of one phase meet the taps of one phase only, and
+# each phase has a product of its own.
 
 
-def _collected(dy: Array, kernel: Array, shape: tuple[int, ...], *, stride: int, padding: int, dtype: Any) -> Array:
+def _separable(x: Array, kernel: Array, *, stride: int, padding: int, dtype: Any) -> Array:
     h, w, c, o = kernel.shape
-    matrix = kernel.reshape(h * w * c, o)
-
-    def chunk(dy: Array) -> Array:
-        sent = products.product_t(dy, matrix, dtype=dtype)
-        parts = [lax.slice_in_dim(sent, tap * c, (tap + 1) * c, axis=3) for tap in range(h * w)]
-        to = (dy.shape[0], *shape)
-        placed = [_place(p, divmod(tap, w), to, stride=stride, padding=padding) for tap, p in enumerate(parts)]
-        return functools.reduce(operator.add, placed)
-
-    # Nothing here is read twice, so only really large products gain from chunks.
-    each = shape[0] * shape[1] * h * w * c * dy.dtype.itemsize // stride**2 // 6
-    return in_chunks(chunk, dy, bytes_each=each, reduce=False)
+    out_h, out_w = _out(x, kernel, stride, padding)
+    rows = _moved(lambda x: _side_by_side(x, [i - padding for i in range(h)], out_h, stride), x, dtype)
+    parts = []
+    for phase, taps, offsets in _phases(x.shape[2], w, stride, padding):
+        matrix = kernel[:, taps.start :: stride].swapaxes(1, 2).reshape(h * c, -1)
+        sent = products.product(rows[:, :, phase::stride], matrix, dtype=dtype, out=x.dtype)
+        parts += [_shifted(part, 2, -by, out_w) for part, by in zip(_split(sent, o), offsets, strict=True)]
+    return functools.reduce(operator.add, parts)
 
 
-def _row_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int, dtype: Any) -> Array:
-    """Inputs shifted by column [w C] times gradients shifted by row [h O]: h + w copies of the maps instead of h w."""
+def _separable_dx(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int, dtype: Any) -> Array:
+    h, w, c, _ = kernel.shape
+    parts = [jnp.zeros_like(x)]
+    for row, taps, offsets in _phases(x.shape[1], h, stride, padding):
+        height = len(range(row, x.shape[1], stride))
+        rows = _moved(functools.partial(_side_by_side, starts=offsets, size=height), dy, dtype)
+        matrix = jnp.concatenate([kernel[tap] for tap in taps], -1).reshape(w * c, -1)
+        sent = _split(products.product_t(rows, matrix, dtype=dtype, out=dy.dtype), c)
+        for column, meets, starts in _phases(x.shape[2], w, stride, padding):
+            width = len(range(column, x.shape[2], stride))
+            found = [_shifted(sent[tap], 2, start, width) for tap, start in zip(meets, starts, strict=True)]
+            parts.append(_spread(functools.reduce(operator.add, found), (row, column), x.shape, stride))
+    return functools.reduce(operator.add, parts[1:] or parts)
+
+
+def _separable_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int, dtype: Any) -> Array:
     h, w, c, o = kernel.shape
+    turned, found = _turned(x, dtype), {}
 
-    def chunk(x: Array, dy: Array) -> Array:
-        x, zero = _pad(x, padding), jnp.zeros((), dy.dtype)
-        n, rows, columns = x.shape[0], x.shape[1], dy.shape[2]
-        left = [lax.slice(x, (0, 0, j, 0), (n, rows, j + columns, c)) for j in range(w)]
-        right = [lax.pad(dy, zero, ((0, 0, 0), (i, rows - i - dy.shape[1], 0), (0, 0, 0), (0, 0, 0))) for i in range(h)]
-        return products.outer(jnp.concatenate(left, -1), jnp.concatenate(right, -1), dtype=dtype)
+    def columns(x: Array, row: int) -> Array:
+        x = x[:, :, row::stride]
+        return jnp.concatenate([_shifted(x, 3, tap - padding, dy.shape[2], stride) for tap in range(w)])
 
-    each = x.shape[1] * x.shape[2] * w * c * x.dtype.itemsize
-    sums = in_chunks(chunk, x, dy, bytes_each=each, reduce=True)
-    return sums.reshape(w, c, h, o).transpose(2, 0, 1, 3)
+    for row, taps, offsets in _phases(x.shape[1], h, stride, padding):
+        height = len(range(row, x.shape[1], stride))
+        left = _moved(functools.partial(columns, row=row), turned, dtype).reshape(w * c, -1)
+        right = _moved(functools.partial(_side_by_side, starts=offsets, size=height), dy, dtype)
+        sums = products.product(left, right.reshape(left.shape[1], -1), dtype=dtype, out=dy.dtype)
+        found.update(zip(taps, _split(sums.reshape(w, c, -1), o), strict=True))
+    return jnp.stack([found.get(tap, jnp.zeros((w, c, o), dy.dtype)) for tap in range(h)])
+
+
+def _phases(size: int, kernel: int, stride: int, padding: int) -> list[tuple[int, range, list[int]]]:
+    """(phase, taps, offsets): tap k carries pixel `phase + stride m` of the input to pixel m + offset of the output."""
+    phases = [(phase, range((phase + padding) % stride, kernel, stride)) for phase in range(min(stride, size))]
+    return [(phase, taps, [(phase + padding - tap) // stride for tap in taps]) for phase, taps in phases if taps]
 
 
 # Pieces.
 
 
-def _pad(x: Array, padding: int) -> Array:
-    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *[(padding, padding, 0)] * 2, (0, 0, 0)))
+def _out(x: Array, kernel: Array, stride: int, padding: int) -> tuple[int, int]:
+    height, width = ((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True))
+    return height, width
 
 
-def _window(x: Array, tap: tuple[int, int], out: tuple[int, ...], *, stride: int) -> Array:
-    """The input pixel under `tap` of the kernel for every output pixel; `x` is padded, `out` the output's shape."""
-    stop = [start + (n - 1) * stride + 1 for start, n in zip(tap, out[1:3], strict=True)]
-    return lax.slice(x, (0, *tap, 0), (x.shape[0], *stop, x.shape[3]), (1, stride, stride, 1))
+def _moved(move: Callable[[Array], Array], x: Array, dtype: Any) -> Array:
+    """move(x in `dtype`). XLA's CPU code moves bfloat16 about as float32, and integers as they are."""
+    x = x.astype(dtype)
+    if x.dtype != jnp.bfloat16:
+        return move(x)
+    return lax.bitcast_convert_type(move(lax.bitcast_convert_type(x, jnp.uint16)), jnp.bfloat16)
 
 
-def _patches(x: Array, size: tuple[int, int], *, stride: int, padding: int) -> Array:
-    if x.dtype == jnp.bfloat16:  # XLA's CPU code moves bfloat16 about as float32, and integers as they are
-        bits = lax.bitcast_convert_type(x, jnp.uint16)
-        return lax.bitcast_convert_type(_patches(bits, size, stride=stride, padding=padding), jnp.bfloat16)
-    x = _pad(x, padding)
-    out = (0, (x.shape[1] - size[0]) // stride + 1, (x.shape[2] - size[1]) // stride + 1)
-    taps = [divmod(tap, size[1]) for tap in range(size[0] * size[1])]
-    return jnp.concatenate([_window(x, tap, out, stride=stride) for tap in taps], -1)
+def _turned(x: Array, dtype: Any) -> Array:
+    """[B, H, W, C] -> [C, B, H, W], in memory too: rows of pixels are copied as they are, and a product of the result
+    with [B H W, O] is one that has fast code.
+    """
+    return products.in_memory_order(_moved(lambda x: x.transpose(3, 0, 1, 2), x, dtype))
 
 
-def _place(part: Array, tap: tuple[int, int], shape: tuple[int, ...], *, stride: int, padding: int) -> Array:
-    """The transpose of padding and `_window`: [B, Y, X, C] spread over zeros of `shape` [B, H, W, C]."""
-    edges = [
-        (start - padding, full - 1 - (start - padding) - (n - 1) * stride, stride - 1)
-        for start, n, full in zip(tap, part.shape[1:3], shape[1:3], strict=True)
+def _pad(x: Array, padding: int, axis: int = 1) -> Array:
+    edges = [(padding, padding, 0) if i in (axis, axis + 1) else (0, 0, 0) for i in range(4)]
+    return lax.pad(x, jnp.zeros((), x.dtype), edges)
+
+
+def _window(x: Array, tap: tuple[int, int], out: tuple[int, ...], stride: int, axis: int = 1) -> Array:
+    """The pixel of the padded input under `tap` of the kernel, for every output pixel; rows are `axis`."""
+    for i in range(2):
+        x = lax.slice_in_dim(x, tap[i], tap[i] + (out[i] - 1) * stride + 1, stride, axis + i)
+    return x
+
+
+def _shifted(x: Array, axis: int, start: int, size: int, stride: int = 1) -> Array:
+    """x[start], x[start + stride], ... along `axis`, `size` of them, with zeros outside of `x`."""
+    edges = [(0, 0, 0)] * x.ndim
+    edges[axis] = (-start, start + stride * (size - 1) + 1 - x.shape[axis], 0)
+    return lax.slice_in_dim(lax.pad(x, jnp.zeros((), x.dtype), edges), 0, None, stride, axis)
+
+
+def _side_by_side(x: Array, starts: list[int], size: int, stride: int = 1) -> Array:
+    return jnp.concatenate([_shifted(x, 1, start, size, stride) for start in starts], -1)
+
+
+def _split(x: Array, size: int) -> list[Array]:
+    return [lax.slice_in_dim(x, i, i + size, axis=-1) for i in range(0, x.shape[-1], size)]
+
+
+def _spread(x: Array, start: tuple[int, int], shape: tuple[int, ...], stride: int) -> Array:
+    """Zeros of `shape` [B, H, W, C] with `x` at every `stride`-th row and column from `start` on."""
+    zeros = [
+        full - first - (n - 1) * stride - 1 for first, full, n in zip(start, shape[1:3], x.shape[1:3], strict=True)
     ]
-    return lax.pad(part, jnp.zeros((), part.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-
-
-def _patch_bytes(x: Array, kernel: Array, stride: int) -> int:
-    """Bytes of the unfolded patches of one image."""
-    return x.shape[1] * x.shape[2] * kernel[..., 0].size * x.dtype.itemsize // stride**2
+    edges = [(first, after, stride - 1) for first, after in zip(start, zeros, strict=True)]
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))

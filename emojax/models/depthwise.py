@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
+
+from emojax.models import products
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _ROWS = 16
@@ -199,7 +200,7 @@ def _matrix(kernel: Array, x: tuple[Any, ...], out: tuple[Any, ...], stride: int
 
 def _channels_last(x: Array) -> Array:
     """In memory too: the product leaves the channels first, and what follows would read them so, ten times as slow."""
-    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+    return products.in_memory_order(x)
 
 
 def _wide(x: Array) -> Array:

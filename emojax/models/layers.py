@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Key
 from emojax.errors import CheckpointError
 from emojax.models.conv import conv2d
 from emojax.models.depthwise import depthwise
-from emojax.models.elementwise import layer_norm
+from emojax.models.elementwise import batch_norm, layer_norm
 from emojax.models.products import dense
 from emojax.types import Tree
 
@@ -122,25 +122,21 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B *S C"], train: bool) -> Float[Array, "B *S C"]:
-        shape, x = (x.shape[-1],), x.astype(jnp.float32)
+        shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        if train:
-            # Both moments in one pass over x (half the time of two), about the running mean so that little cancels.
-            axes, shifted = tuple(range(x.ndim - 1)), x - mean.value
-            offset = shifted.mean(axes)
-            center = mean.value + offset
-            spread = jnp.maximum(jnp.square(shifted).mean(axes) - jnp.square(offset), 0.0)
-            count = x.size // x.shape[-1]
-            keep = 1 - self.momentum
-            mean.value = keep * mean.value + self.momentum * center
-            var.value = keep * var.value + self.momentum * spread * (count / max(count - 1, 1))
-        else:
-            center, spread = mean.value, var.value
-        factor = scale * lax.rsqrt(spread + self.epsilon)
-        return ((x - center) * factor + bias).astype(self.dtype)
+        if not train:
+            factor = scale * lax.rsqrt(var.value + self.epsilon)
+            return ((x.astype(jnp.float32) - mean.value) * factor + bias).astype(self.dtype)
+        found: Any = batch_norm(x, scale, bias, mean.value, self.epsilon)
+        y, center, spread = found
+        count = x.size // x.shape[-1]
+        keep = 1 - self.momentum
+        mean.value = keep * mean.value + self.momentum * center
+        var.value = keep * var.value + self.momentum * spread * (count / max(count - 1, 1))
+        return y.astype(self.dtype)
 
 
 class LayerNorm(nn.Module):

@@ -48,7 +48,7 @@ def _dense_fwd(x: Array, kernel: Array, dtype: Any) -> tuple[Array, tuple[Array,
 
 def _dense_bwd(dtype: Any, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    return product_t(dy, kernel, dtype=dtype), outer(x, dy, dtype=dtype)
+    return product_t(dy, kernel, dtype=dtype, out=dy.dtype), outer(x, dy, dtype=dtype)
 
 
 _dense.defvjp(_dense_fwd, _dense_bwd)
@@ -59,9 +59,9 @@ def product(a: Float[Array, "*B M"], b: Float[Array, "M N"], *, dtype: Any, out:
     return _dot(a, b, 1, 0, dtype).astype(out)
 
 
-def product_t(a: Float[Array, "*B N"], b: Float[Array, "M N"], *, dtype: Any) -> Float[Array, "*B M"]:
-    """a @ b.T with factors of `dtype`, in the type of `a`."""
-    return _dot(a, b, 1, 1, dtype).astype(a.dtype)
+def product_t(a: Float[Array, "*B N"], b: Float[Array, "M N"], *, dtype: Any, out: Any) -> Float[Array, "*B M"]:
+    """a @ b.T with factors of `dtype`, in the type `out`."""
+    return _dot(a, b, 1, 1, dtype).astype(out)
 
 
 def outer(a: Float[Array, "*B M"], b: Float[Array, "*B N"], *, dtype: Any) -> Float[Array, "M N"]:
@@ -72,10 +72,20 @@ def outer(a: Float[Array, "*B M"], b: Float[Array, "*B N"], *, dtype: Any) -> Fl
         return plain(a, b).astype(b.dtype)
 
     def transposed(a: Array, b: Array) -> Array:
-        turned = with_layout_constraint(a.astype(dtype).T, Layout(major_to_minor=(0, 1)))
-        return _dot(turned, b, 1, 0, dtype)
+        return _dot(in_memory_order(a.astype(dtype).T), b, 1, 0, dtype)
 
     return lax.platform_dependent(a, b, cpu=transposed, default=plain).astype(b.dtype)
+
+
+def in_memory_order(x: Array) -> Array:
+    """`x` with its axes in that order in memory too: a transpose that moves the data.
+
+    As it is under a mesh of several devices: XLA's partitioner would gather it whole on each of them. An export cannot
+    hold such a constraint, so what is exported must not come here.
+    """
+    if jax.sharding.get_abstract_mesh().size > 1:
+        return x
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 
 
 def _dot(a: Array, b: Array, axis_a: int, axis_b: int, dtype: Any) -> Array:
