@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import shlex
 import sys
@@ -12,6 +13,7 @@ from emojax import checkpoint, config_json, files, metrics, parallel, plots, rep
 from emojax.config import Config
 from emojax.errors import TrainingError
 from emojax.monitor import Monitor
+from emojax.types import Predictions
 from emojax.wiring import Parts
 
 
@@ -30,7 +32,7 @@ def write_result(
     """Chooses the result on val, judges it on val and, for the only time, on test; writes the report, then the finished
     mark."""
     config, dataset = parts.config, parts.dataset
-    chosen, compared = _choose(parts, checkpointer, monitor)
+    chosen, compared, on_val = _choose(parts, checkpointer, monitor)
     meta = dataclasses.replace(checkpointer.meta(chosen.step), image_size=chosen.image_size, judged="weights")
     if parallel.is_main():
         checkpoint.save_result(folder, chosen.step, chosen.weights, meta)
@@ -59,11 +61,10 @@ def write_result(
             monitor.say(f"there is no {name} split")
             continue
         monitor.status(f"judging on {name}")
-        found = wiring.predictions(
-            parts, chosen.weights, dataset.splits[name], image_size=chosen.image_size, views=config.eval.views
-        )
+        found = on_val if name == "val" else _predictions(parts, chosen, name)
         judged = metrics.evaluate(found, dataset.class_names)
-        monitor.figure(f"report/{name}", info.step, plots.confusion(judged, title=f"Confusion matrix, {name}"))
+        draw = functools.partial(plots.confusion, judged, title=f"Confusion matrix, {name}")
+        monitor.figure(f"report/{name}", info.step, draw)
         monitor.say(
             f"{name:<5} " + ", ".join(f"{metrics.text(key)} {value:.4f}" for key, value in judged.numbers().items())
         )
@@ -79,19 +80,19 @@ def write_result(
 
 def _choose(
     parts: Parts, checkpointer: checkpoint.Checkpointer, monitor: Monitor
-) -> tuple[transitions.Candidate, tuple[report.Compared, ...]]:
-    """The eligible candidate that is best on val (the first of equals), and all of them side by side."""
+) -> tuple[transitions.Candidate, tuple[report.Compared, ...], Predictions]:
+    """The eligible candidate that is best on val (the first of equals), all of them side by side, and what the chosen
+    one predicts on val."""
     config, rows = parts.config, []
-    chosen, best = None, -math.inf
+    chosen, best, on_val = None, -math.inf, None
     for candidate in transitions.candidates(parts, checkpointer):
         monitor.status(f"judging {candidate.name} on val")
-        split, size = parts.dataset.splits["val"], candidate.image_size
-        found = wiring.predictions(parts, candidate.weights, split, image_size=size, views=config.eval.views)
+        found = _predictions(parts, candidate, "val")
         judged = metrics.evaluate(found, parts.dataset.class_names)
         rows.append((candidate, judged))
         if candidate.eligible and (chosen is None or metrics.rank(judged, config.eval.metric) > best):
-            chosen, best = candidate, metrics.rank(judged, config.eval.metric)
-    if chosen is None:
+            chosen, best, on_val = candidate, metrics.rank(judged, config.eval.metric), found
+    if chosen is None or on_val is None:
         raise TrainingError("the run ended without a checkpoint")  # unreachable: the best checkpoint is always eligible
     compared = tuple(
         report.Compared(
@@ -105,4 +106,14 @@ def _choose(
     if len(compared) > 1:
         for line in report.compared_lines(compared, metric=config.eval.metric):
             monitor.say(line)
-    return chosen, compared
+    return chosen, compared, on_val
+
+
+def _predictions(parts: Parts, candidate: transitions.Candidate, split: str) -> Predictions:
+    return wiring.predictions(
+        parts,
+        candidate.weights,
+        parts.dataset.splits[split],
+        image_size=candidate.image_size,
+        views=parts.config.eval.views,
+    )

@@ -14,7 +14,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from emojax import config as config_lib, recipes
+from emojax import config as config_lib, memory, recipes
 from emojax.errors import ConfigError, EmojaxError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe: a Python file with get_config(). It is executed.")
@@ -103,6 +103,7 @@ def run_with_errors(arguments: list[str]) -> int:
         options = "\n".join(f"  --{name}: {flags.FLAGS[name].help}" for name in ("config", "workdir"))
         sys.stdout.write(f"{__doc__}\n{options}\n")
         return 0
+    memory.keep_freed()
     try:
         app.run(main, argv=arguments, flags_parser=_parse_flags)
     except EmojaxError as error:

@@ -1,6 +1,6 @@
 """Everything a person sees of a run: terminal, log.txt, metrics.jsonl, TensorBoard, the profile.
 
-Nothing here changes the training, and nothing here starts a thread. Rows of kind "train" and "eval" in metrics.jsonl
+Nothing here changes the training. Rows of kind "train" and "eval" in metrics.jsonl
 hold only numbers that a resumed run repeats bit by bit; measured times go into rows of kind "speed".
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 from emojax import jsonl, scoreboard
 from emojax.config import MonitorConfig
 from emojax.events import EventWriter
+from emojax.figures import Figures
 from emojax.files import write_text
 from emojax.metrics import Report
 from emojax.profiler import Profiler
@@ -56,6 +57,7 @@ class Monitor:
         self._workdir, self._config, self._active, self._clock = Path(workdir), config, active, clock
         self._rows: jsonl.JsonLines | None = None
         self._events: EventWriter | None = None
+        self._figures = Figures()
         self._numbers: dict[str, float] = {}
         self._speed: Speed | None = None
         self._titles = ""
@@ -188,7 +190,8 @@ class Monitor:
         if self._events and (best or split != "val"):  # drawing takes a second: only what will be looked at
             from emojax import plots
 
-            self.figure(f"{split}/confusion", step, plots.confusion(report, title=f"Confusion matrix, {split}"))
+            title = f"Confusion matrix, {split}"
+            self.figure(f"{split}/confusion", step, lambda: plots.confusion(report, title=title))
         if split == "val":
             self._table_line(step, report, best=best)
         else:
@@ -214,16 +217,15 @@ class Monitor:
         if self._events:
             from emojax import plots
 
-            shown = np.asarray(image[:24])
+            shown = np.array(image[:24])
             titles = plots.label_titles(np.asarray(label[:24]), class_names)
-            self.figure(tag, step, plots.sample_grid(shown, titles))
+            self.figure(tag, step, lambda: plots.sample_grid(shown, titles))
 
-    def figure(self, tag: str, step: int, figure: Any) -> None:
-        """Shows a matplotlib figure in TensorBoard."""
+    def figure(self, tag: str, step: int, draw: Callable[[], Any]) -> None:
+        """Shows the matplotlib figure that `draw` returns in TensorBoard; it is drawn beside the training."""
         if self._events:
-            from emojax import plots
-
-            self._events.write_images(step, {tag: plots.pixels(figure)})
+            self._figures.add(step, tag, draw)
+            self._show_figures()
 
     def close(self) -> None:
         """Ends the profile, takes the live line away and closes the files."""
@@ -232,8 +234,10 @@ class Monitor:
         try:
             if message := self._profiler.stop():
                 self.say(message)
+            self._show_figures(wait=True)
         finally:
             self._active = False
+            self._figures.close()
             self._terminal.clear()
             for file in (self._rows, self._events, self._log):
                 if file is not None:
@@ -248,7 +252,13 @@ class Monitor:
         if self._events:
             self._events.write_scalars(step, {f"{prefix}/{name}": value for name, value in values.items()})
 
+    def _show_figures(self, *, wait: bool = False) -> None:
+        if self._events:
+            for step, tag, pixels in self._figures.ready(wait=wait):
+                self._events.write_images(step, {tag: pixels})
+
     def _flush(self) -> None:
+        self._show_figures()
         if self._events:
             self._events.flush()
         self._flush_at = self._clock() + FLUSH_SECONDS

@@ -36,7 +36,7 @@ def introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
     if step == 0 and config.monitor.tensorboard:
         monitor.hparams(dict(config_lib.items(config)))
         steps = np.unique(np.linspace(0, parts.stages[-1].stop - 1, 500).astype(int))
-        monitor.figure("learning_rate", 0, plots.learning_rate(steps, np.asarray(jax.vmap(parts.rate)(steps))))
+        monitor.figure("learning_rate", 0, lambda: plots.learning_rate(steps, np.asarray(jax.vmap(parts.rate)(steps))))
 
 
 def _class_mass(parts: Parts) -> dict[str, str]:

@@ -100,8 +100,8 @@ def compiler_options() -> dict[str, Any]:
 
 
 def prepare() -> None:
-    """Settings of the process, before JAX is used: freed memory is kept (`memory.keep_freed`), and compiled programs
-    are kept in a folder that only this user can write.
+    """Settings of the process, before JAX is used: freed memory is kept (`memory.keep_freed`; the verbs of the
+    command line call that earlier), and compiled programs are kept in a folder that only this user can write.
 
     Cached programs are executed as they are, so a shared folder would let others run code as this user; programs are
     also not portable between CPU models and jaxlib versions, hence both are in the folder's name. JAX's own variable

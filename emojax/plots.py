@@ -7,7 +7,6 @@ are those of Okabe and Ito ("Color Universal Design", 2008), which people with c
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import textwrap
@@ -25,26 +24,8 @@ if TYPE_CHECKING:
 
 BLUE, SKY, VERMILION, GREEN, ORANGE = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#E69F00"
 INK, MUTED, RULE = "#222222", "#5F6B76", "#D9DEE3"
-DPI = 150
 TITLE, LABEL, SMALL = 13, 10, 8.5
 """Font sizes, points: figure titles; axis titles and labels; annotations."""
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file at `DPI`."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return buffer.getvalue()
-
-
-def pixels(figure: Figure) -> UInt8[np.ndarray, "H W 3"]:
-    """The figure as an image, uint8 [H, W, 3], at 100 dots per inch."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure.set_dpi(100)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def confusion(report: Report, *, title: str = "Confusion matrix") -> Figure:

@@ -1,4 +1,4 @@
-"""GELU, layer and batch normalisation: values and gradients against plain formulas differentiated by JAX, in float64."""
+"""GELU, layer and batch normalisation: values and gradients against plain formulas, in float64."""
 
 import jax
 import jax.numpy as jnp

@@ -32,3 +32,18 @@ def test_the_second_array_of_a_size_costs_no_new_pages():
         for keep in (True, False)
     )
     assert kept < 1_000 < returned
+
+
+@pytest.mark.parametrize(
+    "entry", ["main.run_with_errors(['emojax.main', '--config=no.py'])", "cli.main(['train', '--config=no.py'])"]
+)
+def test_memory_is_kept_before_any_library_has_started_a_thread(entry):
+    """Heaps of threads that exist already are out of reach, and shrink."""
+    code = f"""
+import sys, threading
+from emojax import cli, main, memory
+memory.keep_freed = lambda: print(threading.active_count(), {{"jax", "numpy", "pyarrow"}} & set(sys.modules))
+{entry}
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[0] == "1 set()" and "no.py" in ran.stderr

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emojax import metrics, plots
+from emojax import figures, metrics, plots
 from emojax.types import Predictions
 
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few pixels: the layout is the same, and compressing them would take most of the time."""
-    monkeypatch.setattr(plots, "DPI", 50)
+    monkeypatch.setattr(figures, "DPI", 50)
 
 
 def report_of(k: int, *, n: int = 200, class_names: tuple[str, ...] = (), weight=None, sure=0.5) -> metrics.Report:
@@ -60,7 +60,7 @@ def texts(figure) -> str:
 
 
 def size(figure) -> tuple[int, int]:
-    return Image.open(io.BytesIO(plots.png(figure))).size
+    return Image.open(io.BytesIO(figures.png(figure))).size
 
 
 @pytest.mark.parametrize("k", [2, 7, 21])
@@ -161,7 +161,7 @@ def test_names_are_drawn_literally() -> None:
 
 
 def test_pixels() -> None:
-    image = plots.pixels(plots.learning_rate([0, 1], [1e-3, 1e-4]))
+    image = figures.pixels(plots.learning_rate([0, 1], [1e-3, 1e-4]))
     assert image.dtype == np.uint8 and image.shape == (540, 900, 3) and image.min() < 50
 
 
@@ -174,3 +174,22 @@ def test_threads_and_no_pyplot() -> None:
         thread.join()
     assert len(set(sizes)) == 1 and len(sizes) == 2
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_figures_come_back_in_the_order_they_were_asked_for():
+    queue = figures.Figures()
+    asked = threading.Event()
+
+    def slow():
+        asked.wait(10)
+        return plots.learning_rate([0, 1], [1e-3, 1e-4])
+
+    queue.add(1, "slow", slow)
+    queue.add(2, "quick", lambda: plots.learning_rate([0, 1], [1e-3, 1e-4]))
+    assert list(queue.ready()) == []
+    asked.set()
+    assert [(step, tag) for step, tag, _ in queue.ready(wait=True)] == [(1, "slow"), (2, "quick")]
+    queue.add(3, "broken", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(queue.ready(wait=True))
+    queue.close()

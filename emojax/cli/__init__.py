@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from emojax import __version__
+from emojax import __version__, memory
 from emojax.errors import EmojaxError
 
 VERBS = {
@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     if verb not in VERBS:
         sys.stderr.write(f"emojax: error: there is no verb {verb!r}; there are {', '.join(VERBS)}\n")
         return 2
+    memory.keep_freed()
     try:
         return importlib.import_module(f"emojax.cli.{verb.replace('-', '_')}").main(arguments[1:])
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

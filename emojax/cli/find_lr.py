@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
 
     options, overrides = runs.parse(parser, arguments)
 
-    from emojax import data, lr_finder, parallel, plots, wiring
+    from emojax import data, figures, lr_finder, parallel, plots, wiring
     from emojax.errors import ConfigError
     from emojax.files import write_bytes
     from emojax.main import config_from
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         parts = wiring.build(config, dataset, mesh)
         found = lr_finder.search(parts, batches=options.batches, low=options.low, high=options.high)
     figure = plots.rate_finder(found.rates, found.losses, found.smoothed, steepest=found.steepest, lowest=found.lowest)
-    write_bytes(Path(options.out), plots.png(figure))
+    write_bytes(Path(options.out), figures.png(figure))
     sys.stdout.write(f"{len(found.rates)} updates, from {found.rates[0]:.1e} to {found.rates[-1]:.1e}\n")
     if math.isnan(found.steepest):
         sys.stdout.write("no suggestion: the loss does not clearly fall; try more --batches\n")

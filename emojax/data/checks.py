@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import PIL
 
 from emojax import files
-from emojax.data.decode import FORMATS, MAX_PIXELS, decode, verify
+from emojax.data.decode import FORMATS, MAX_PIXELS, verify, whole
 from emojax.data.storage import MAX_BYTES, Files, Unreadable
 from emojax.errors import DataError
 from emojax.types import Dataset, Split
@@ -131,7 +132,7 @@ def _look(images: Any, i: int, *, record: str, cache: Cache, held: _Held) -> tup
         if not stamp and held.pixels is None and (known := cache.get(record, digest)):
             return known
         if held.pixels is not None:
-            held.put(i, decode(data))
+            held.put(i, whole(data))
         else:
             verify(data)
     except Unreadable as error:
@@ -148,29 +149,30 @@ class _Held:
 
     def __init__(self, images: Any, n: int) -> None:
         self.pixels: np.ndarray | None = None
-        self._grey = True
+        self._lock = threading.Lock()
         for i in range(min(n, 10)):
             try:
-                shape = decode(images[i]).shape
+                height, width = whole(images[i]).shape[:2]
             except Unreadable:
                 continue
-            if n * shape[0] * shape[1] * 3 <= HELD_BYTES:
-                self.pixels = np.zeros((n, *shape), np.uint8)
+            if n * height * width * 3 <= HELD_BYTES:
+                self.pixels = np.zeros((n, height, width), np.uint8)
             return
 
     def put(self, i: int, image: np.ndarray) -> None:
-        pixels = self.pixels
-        if pixels is None or pixels.shape[1:] != image.shape:
-            self.pixels = None  # another thread may still write to the old array, which nobody reads any more
-            return
-        pixels[i] = image
-        if self._grey and not ((image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all()):
-            self._grey = False
+        """Keeps uint8 [H, W] or [H, W, 3]; the first one with colours makes room for colours."""
+        if image.ndim == 3 and (image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all():
+            image = image[..., 0]
+        with self._lock:  # or another thread would write to an array that is being replaced
+            if self.pixels is None or self.pixels.shape[1:3] != image.shape[:2]:
+                self.pixels = None
+                return
+            if image.ndim == 3 and self.pixels.ndim == 3:
+                self.pixels = np.repeat(self.pixels[..., None], 3, -1)
+            self.pixels[i] = image if image.ndim == self.pixels.ndim - 1 else image[..., None]
 
     def result(self, reasons: Mapping[int, str]) -> np.ndarray | None:
-        if self.pixels is None or len(reasons) == len(self.pixels):
-            return None
-        return np.ascontiguousarray(self.pixels[..., 0]) if self._grey else self.pixels
+        return None if self.pixels is None or len(reasons) == len(self.pixels) else self.pixels
 
 
 def _digest(data: Any) -> str:

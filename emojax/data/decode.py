@@ -134,11 +134,16 @@ def decode(data: bytes | np.ndarray) -> np.ndarray:
 
     Returns uint8 [H, W, 3], sRGB; grey images have three equal channels. Raises `Unreadable` with the reason.
     """
-    opened = Opened(data)
-    pixels = opened.pixels((0, 0, *opened.size))
+    pixels = whole(data)
     out = np.empty((*pixels.shape[:2], 3), np.uint8)
     fill_rgb(out, pixels)
     return out
+
+
+def whole(data: bytes | np.ndarray) -> np.ndarray:
+    """As `decode`, but uint8 [H, W] for an image that is stored as grey, and perhaps read-only."""
+    opened = Opened(data)
+    return opened.pixels((0, 0, *opened.size))
 
 
 def verify(data: bytes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax import plots, predictions_csv
+from emojax import figures, plots, predictions_csv
 from emojax.files import write_bytes, write_json, write_text
 from emojax.metrics import Report
 from emojax.report import page
@@ -41,11 +41,11 @@ def write(
       run: where the result comes from.
     """
     folder = Path(folder)
-    write_bytes(folder / "history.png", plots.png(plots.history(history)))
+    write_bytes(folder / "history.png", figures.png(plots.history(history)))
     figure = plots.confusion(report, title=f"Confusion matrix, {split}")
-    write_bytes(folder / f"{split}-confusion.png", plots.png(figure))
+    write_bytes(folder / f"{split}-confusion.png", figures.png(figure))
     figure = plots.per_class(report, title=f"Precision, recall and F1 per class, {split}")
-    write_bytes(folder / f"{split}-per-class.png", plots.png(figure))
+    write_bytes(folder / f"{split}-per-class.png", figures.png(figure))
     write_json(folder / f"{split}.json", content(split, report, run))
     predictions_csv.write(folder / f"{split}-predictions.csv", predictions, report.class_names)
     write_text(folder / f"{split}.md", page.page(split, report, predictions, run))

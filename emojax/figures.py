@@ -1,0 +1,68 @@
+"""Matplotlib figures as PNG files or pixels, at once or beside the training, where one thread draws.
+
+What figures of different threads share inside matplotlib, such as its parser of formulas, one of them uses at a time.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 150
+
+_RENDERING = threading.Lock()
+
+Drawn = tuple[int, str, np.ndarray]
+"""(step, tag, uint8 [H, W, 3])."""
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file at `DPI`."""
+    buffer = io.BytesIO()
+    with _RENDERING:
+        figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def pixels(figure: Figure) -> UInt8[np.ndarray, "H W 3"]:
+    """The figure as an image, uint8 [H, W, 3], at 100 dots per inch."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(100)
+    canvas = FigureCanvasAgg(figure)
+    with _RENDERING:
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+class Figures:
+    """Figures in the order in which they were asked for; a figure takes a third of a second, a step must not wait."""
+
+    def __init__(self) -> None:
+        """Starts no thread before the first figure."""
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="figures")
+        self._waiting: deque[tuple[int, str, Future[np.ndarray]]] = deque()
+
+    def add(self, step: int, tag: str, draw: Callable[[], Figure]) -> None:
+        """Has `draw()`, a matplotlib figure, drawn soon; it must not read what the caller changes later."""
+        self._waiting.append((step, tag, self._thread.submit(lambda: pixels(draw()))))
+
+    def ready(self, *, wait: bool = False) -> Iterator[Drawn]:
+        """Those that are drawn by now, or all of them; what went wrong in drawing is raised here."""
+        while self._waiting and (wait or self._waiting[0][2].done()):
+            step, tag, drawn = self._waiting.popleft()
+            yield step, tag, drawn.result()
+
+    def close(self) -> None:
+        """Ends the thread; figures that nobody has asked for again are lost."""
+        self._thread.shutdown(cancel_futures=True)
