@@ -165,8 +165,8 @@ class ModelConfig:
     compute: str = "float32"
     """float32 or bfloat16: type of activations and matrix products. Parameters, statistics and logits stay float32."""
     products: str = ""
-    """Type that the factors of dense layers' and convolutions' products are rounded to on CPUs; sums and all else stay
-    as they are. Empty = `compute`, or bfloat16: with float32 activations the fastest on CPUs that have bfloat16
+    """Type that the factors of dense layers' and convolutions' products are rounded to; sums and all else stay as they
+    are. Empty = `compute`, or bfloat16: with float32 activations the fastest on CPUs that have bfloat16
     products (AVX512_BF16), and what TPUs do with float32 anyway."""
     remat: int = 0
     """1 = recompute block activations in the backward pass: less memory, about a third more time."""

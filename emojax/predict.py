@@ -190,6 +190,7 @@ def load(path: str | Path, *, which: str = "best", views: str = "") -> Classifie
     params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0), meta.image_size))
     views = views or meta.config.eval.views
     weights = read({"params": params, "model_state": model_state})
+    weights["params"] = model.rounded(weights["params"], meta.image_size)
     return Classifier(
         class_names=meta.class_names,
         config=meta.config,

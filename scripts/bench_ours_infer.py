@@ -20,7 +20,8 @@ def variants(options: dict[str, Any]) -> list[str]:
 def prepare(options: dict[str, Any], variant: str) -> Job:
     parts = bench_ours_parts.build(options, variant)
     state, infer = wiring.initial_state(parts), parts.infer("center")
-    params, model_state = state.params, state.model_state
+    params = parts.model.rounded(state.params, options["size"])  # as `emojax.load` does
+    model_state = state.model_state
     host = bench_ours_parts.host_batch(parts)
 
     def seconds(n: int) -> float:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emojax import models
+from emojax import models, paths
 from emojax.config import ModelConfig
 from emojax.models import products
 
@@ -83,3 +83,23 @@ def test_a_network_of_rounded_factors_is_near_the_exact_one(name):
         found.append(np.asarray(logits))
     exact, rough = found
     assert 0 < np.abs(exact - rough).max() < 0.1 * (1 + np.abs(exact).max())
+
+
+@pytest.mark.parametrize("knobs", [{}, {"compute": "bfloat16"}, {"products": "bfloat16"}], ids=str)
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_kernels_rounded_once_give_the_same_logits(name, knobs):
+    """To the bit; norms, biases, depthwise kernels and what only float32 products read keep their type."""
+    model = models.build(ModelConfig(name=name, **knobs), 7)
+    params, state = model.init(jax.random.key(0), 64)
+    rounded = model.rounded(params, 64)
+    kept, small = (
+        {path for path, leaf in paths.flatten(rounded).items() if leaf.dtype == dtype}
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    assert bool(small) == bool(knobs) and all(path.endswith("/kernel") for path in small)
+    assert not any("dwconv" in path or "norm" in path for path in small)
+    assert ("head/dense/kernel" in small) == ("products" in knobs)
+    image = jnp.asarray(np.random.default_rng(0).standard_normal((8, 64, 64, 3)), jnp.float32)
+    apply = jax.jit(lambda params, image: model.apply(params, state, image, train=False)[0].logits)
+    np.testing.assert_array_equal(apply(params, image), apply(rounded, image))
+    assert kept

@@ -31,16 +31,16 @@ def conv2d(
     """Cross-correlation as in torch: the same stride on both axes, `padding` zeros on all four sides.
 
     Y = (H + 2 padding - h) // stride + 1, X alike. Input and kernel have one floating type, which the result keeps; on
-    CPUs the factors may be rounded, see `products.factor`. First-order reverse-mode gradients only (`jax.grad`); they
-    are exact on every platform. The formulation is chosen when the program is lowered, so one export for several
-    platforms holds the right one for each.
+    every platform the factors are rounded as `products.factor` says, and gradients are exact otherwise: first-order
+    reverse-mode ones only (`jax.grad`). The formulation is chosen when the program is lowered, so one export for
+    several platforms holds the right one for each.
     """
     return _conv2d(x, kernel, stride, padding, products.factor(x.dtype))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _conv2d(x: Array, kernel: Array, stride: int, padding: int, dtype: Any) -> Array:
-    native = functools.partial(_native, stride=stride, padding=padding)
+    native = functools.partial(_native_rounded, stride=stride, padding=padding, dtype=dtype)
     rule = _forward_rule(x.shape, kernel.shape, stride, dtype)
     if rule is None:
         return native(x, kernel)
@@ -57,10 +57,10 @@ def _conv2d_bwd(stride: int, padding: int, dtype: Any, saved: tuple[Array, Array
     native = functools.partial(_native, stride=stride, padding=padding)
 
     def native_dx(x: Array, kernel: Array, dy: Array) -> Array:
-        return jax.vjp(lambda a: native(a, kernel), x)[1](dy)[0]
+        return jax.vjp(lambda a: native(a, _rounded(kernel, dtype)), x)[1](_rounded(dy, dtype))[0]
 
     def native_dw(x: Array, kernel: Array, dy: Array) -> Array:
-        return jax.vjp(lambda a: native(x, a), kernel)[1](dy)[0]
+        return jax.vjp(lambda a: native(_rounded(x, dtype), a), kernel)[1](_rounded(dy, dtype))[0]
 
     def choose(rule: Callable[..., Array] | None, native: Callable[..., Array]) -> Array:
         if rule is None:
@@ -74,7 +74,7 @@ def _conv2d_bwd(stride: int, padding: int, dtype: Any, saved: tuple[Array, Array
 
 _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
 
-# Which formulation on a CPU. None: XLA's own, whose factors are float32. Every threshold is a measurement.
+# Which formulation on a CPU. None: XLA's own, in float32. Every threshold is a measurement.
 
 
 def _forward_rule(x: tuple[Any, ...], kernel: tuple[int, ...], stride: int, dtype: Any) -> Callable[..., Array] | None:
@@ -104,6 +104,18 @@ def _kernel_gradient_rule(x: tuple[int, ...], kernel: tuple[int, ...], stride: i
 def _wide(dtype: Any) -> int:
     """From how many channels on separable products beat XLA's convolution."""
     return 32 if jnp.dtype(dtype) == jnp.bfloat16 else 64
+
+
+def _native_rounded(x: Array, kernel: Array, *, stride: int, padding: int, dtype: Any) -> Array:
+    return _native(_rounded(x, dtype), _rounded(kernel, dtype), stride=stride, padding=padding)
+
+
+def _rounded(x: Array, dtype: Any) -> Array:
+    """`x` in its own type with the values that `dtype` has. A pair of conversions would be "simplified" away."""
+    if jnp.dtype(dtype) == x.dtype:
+        return x
+    found = jnp.finfo(dtype)
+    return lax.reduce_precision(x, exponent_bits=found.nexp, mantissa_bits=found.nmant)
 
 
 def _native(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:

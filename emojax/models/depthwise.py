@@ -236,6 +236,8 @@ def _padded(x: Array, low: _Pair, out: _Pair, size: tuple[int, ...], stride: int
 
 def _correlate(padded: Array, kernel: Array, out: _Pair, stride: int) -> Array:
     batch, _, _, channels = padded.shape
+    if kernel.dtype != padded.dtype:  # once, not in a program for every tap
+        kernel = lax.optimization_barrier(kernel.astype(padded.dtype))
     terms = []
     for i in range(kernel.shape[0]):
         for j in range(kernel.shape[1]):
