@@ -29,11 +29,19 @@ def get_config() -> Config:
         data=DataConfig(path="FOLDER", slice_columns=("dup_of_train",)),
         augment=AugmentConfig(flip=0.5, rotate=10, translate=0.07, zoom=0.1, erase=0.25, erase_area=(0.02, 0.15)),
         # 1.6 million parameters; the cheap stem and the small first pictures are what makes two cores enough.
-        model=ModelConfig(name="resnet18", stem="small2", depths=(1, 2, 2, 1), widths=(32, 64, 128, 256), dropout=0.2),
+        # bfloat16 products: twice as fast on CPUs with AVX512_BF16 or AMX; on others set config.model.products="".
+        model=ModelConfig(
+            name="resnet18",
+            stem="small2",
+            depths=(1, 2, 2, 1),
+            widths=(32, 64, 128, 256),
+            dropout=0.2,
+            products="bfloat16",
+        ),
         loss=LossConfig(smoothing=0.1),
         optim=OptimConfig(name="sgd", learning_rate=0.1, weight_decay=5e-4),
         schedule=ScheduleConfig(warmup_epochs=1.5),
         average=AverageConfig(name="ema", decay=0.998),
-        stages=(StageConfig(epochs=9, image_size=32), StageConfig(epochs=8, image_size=48)),
+        stages=(StageConfig(epochs=12, image_size=32), StageConfig(epochs=16, image_size=48)),
         eval=EvalConfig(every_epochs=3, batch_size=256, views="flip"),
     )

@@ -64,7 +64,9 @@ class Places:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._shared = Path(tempfile.mkdtemp(dir=folder))
-        kept = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+        # Python keeps the bytecode of what it imports, unless told otherwise: so do both sides here.
+        told = {"JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"}
+        kept = {key: value for key, value in os.environ.items() if key not in told}
         # Matplotlib's list of fonts would lie in the same folder; making that list anew is not what is measured.
         self._env = {**kept, "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": tempfile.mkdtemp(dir=folder)}
 
@@ -81,8 +83,8 @@ class Places:
         return {**self._env, "XDG_CACHE_HOME": str(self._shared)}
 
     def peer(self) -> dict[str, str]:
-        """The peer's environment: as the benchmark's."""
-        return dict(os.environ)
+        """The peer's environment: as ours."""
+        return {key: value for key, value in self._env.items() if key != "PYTHONPATH"}
 
 
 Pairs = list[tuple[Numbers, Numbers]]
