@@ -1,4 +1,4 @@
-"""Checkpoints: save, restore, best and last, weights only. The only module that knows Orbax.
+"""Checkpoints: save, restore, best and last, weights only. How they lie on disk is in `checkpoint_store.py`.
 
 A checkpoint is a folder `WORKDIR/checkpoints/<step>`, the result of a run `WORKDIR/model/<step>`, with one item per
 part of the `TrainState` and one JSON item `meta`: config, class names, data fingerprint, loop state, version, and a
@@ -10,38 +10,47 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
-import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
 
-from emojax import paths
-from emojax.checkpoint_meta import Meta, digest
+from emojax import checkpoint_store as store, parallel
+from emojax.checkpoint_meta import Meta
+from emojax.checkpoint_store import FOLDER
 from emojax.config import CheckpointConfig
-from emojax.errors import CheckpointError
+from emojax.errors import CheckpointError, DamagedError, LostError
 from emojax.types import TrainState, Tree
 
-FOLDER = "checkpoints"
 RESULT = "model"
-_ITEMS = ("params", "model_state", "opt_state", "average", "teacher")
-
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every save; the monitor says what matters
+Found = TypeVar("Found")
 
 
 class Checkpointer:
     """Writes and reads the checkpoints of one run."""
 
-    def __init__(self, workdir: Path, config: CheckpointConfig) -> None:
-        self._manager = _manager(workdir, keep_last=config.keep_last, keep_best=config.keep_best)
-        self._folder = workdir / FOLDER
+    def __init__(
+        self,
+        workdir: Path,
+        config: CheckpointConfig,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        read_only: bool = False,
+    ) -> None:
+        """`say` is told which checkpoints are damaged; `read_only` leaves the folder as it is."""
+        self._say, self._folder = say, workdir / FOLDER
+        if not read_only:
+            self._set_broken_aside()
+        self._manager = store.manager(
+            workdir, keep_last=config.keep_last, keep_best=config.keep_best, read_only=read_only
+        )
 
     def latest(self) -> int | None:
-        """Step of the newest complete checkpoint."""
+        """Step of the newest complete checkpoint, once what is being written is complete."""
+        self._manager.wait_until_finished()
         return self._manager.latest_step()
 
     def best(self) -> int:
@@ -51,7 +60,75 @@ class Checkpointer:
     def ranked(self) -> list[int]:
         """Steps of all checkpoints that were ranked, best first; the newest one when none was."""
         self._manager.wait_until_finished()
-        return _ranked(self._manager)
+        return store.ranked(self._manager)
+
+    def newest(self, read: Callable[[int], Found]) -> Found | None:
+        """`read(step)` of the newest checkpoint that is not damaged; None when the run has none yet.
+
+        Damaged ones are set aside, as folders `damaged-STEP`, and told. Raises `LostError` when only such are left: a
+        run never starts again from nothing without being told to.
+        """
+        self._manager.wait_until_finished()
+        self._put_back()
+        while (step := self.latest()) is not None:
+            try:
+                store.check_rank(self._manager, step, self.meta(step), self._folder)
+                return read(step)
+            except DamagedError as error:
+                self._say(f"warning: {error}; set aside as {self.set_aside(step).name}")
+        if lost := sorted(path.name for path in self._folder.glob("damaged-*")):
+            raise LostError(
+                f"{self._folder}: every checkpoint is damaged ({', '.join(lost)}). Remove that folder to begin again "
+                "from the start, or bring back a copy"
+            )
+        return None
+
+    def best_of(self, read: Callable[[int], Found]) -> Found:
+        """`read(step)` of the best checkpoint that is not damaged, as `newest` does."""
+        while steps := self.ranked():
+            try:
+                return read(steps[0])
+            except DamagedError as error:
+                self._say(f"warning: {error}; set aside as {self.set_aside(steps[0]).name}")
+        raise LostError(f"{self._folder}: every checkpoint is damaged")
+
+    def _set_broken_aside(self) -> None:
+        parallel.barrier("broken")
+        for step in store.broken(self._folder) if parallel.is_main() else ():
+            to = self._free_name(step)
+            (self._folder / str(step)).rename(to)
+            self._say(f"warning: {self._folder / str(step)} is damaged; set aside as {to.name}")
+        parallel.barrier("broken done")
+
+    def _free_name(self, step: int, name: str = "damaged") -> Path:
+        """A name that is free."""
+        to, n = self._folder / f"{name}-{step}", 1
+        while to.exists():
+            to, n = self._folder / f"{name}-{step}-{n}", n + 1
+        return to
+
+    def set_aside(self, step: int, *, name: str = "damaged") -> Path:
+        """Renames the folder of a checkpoint, so that it counts no longer; returns where it lies now."""
+        to = self._free_name(step, name)
+        parallel.barrier(f"{name} {step}")
+        if parallel.is_main():
+            (self._folder / str(step)).rename(to)
+        parallel.barrier(f"{name} {step} done")
+        self._manager.reload()
+        return to
+
+    def _put_back(self) -> None:
+        """Completes or undoes a replacement (see `save`) in which the process was killed."""
+        if parallel.is_main():
+            for old in self._folder.glob("replaced-*"):
+                step = int(old.name.split("-")[1])
+                if step in self._manager.all_steps():
+                    shutil.rmtree(old)
+                else:
+                    shutil.rmtree(self._folder / str(step), ignore_errors=True)
+                    old.rename(self._folder / str(step))
+        parallel.barrier("put back")
+        self._manager.reload()
 
     def teacher_at(self, step: int) -> bool:
         """Whether checkpoint `step` holds a teacher."""
@@ -59,7 +136,7 @@ class Checkpointer:
 
     def meta(self, step: int) -> Meta:
         """What checkpoint `step` says about itself."""
-        return read_meta(self._manager, step, self._folder)
+        return store.read_meta(self._manager, step, self._folder)
 
     def save(self, state: TrainState, meta: Meta, *, rank: float) -> None:
         """Writes a checkpoint of `state` in the background.
@@ -69,17 +146,28 @@ class Checkpointer:
           meta: what it says about itself; digests and shapes are filled in here.
           rank: what makes a checkpoint the best one: the largest finite rank, the earliest of equals; -inf = no claim.
 
+        A checkpoint of the same step, which a signal has left behind, is replaced; until the new one is complete it
+        lies beside it.
+
         Raises:
           CheckpointError: the checkpoint was not written.
         """
-        items = {name: getattr(state, name) for name in _ITEMS}
-        _save(self._manager, int(state.step), items, meta, rank=rank, folder=self._folder)
+        step, old = int(state.step), None
+        self._manager.wait_until_finished()
+        if step in self._manager.all_steps():
+            old = self.set_aside(step, name="replaced")
+        items = {name: getattr(state, name) for name in store.ITEMS}
+        store.save(self._manager, step, items, meta, rank=rank, folder=self._folder)
+        if old:
+            self._manager.wait_until_finished()
+            if parallel.is_main():
+                shutil.rmtree(old)
 
     def restore(self, state: TrainState, step: int) -> tuple[TrainState, Meta]:
         """Reads checkpoint `step` into arrays placed like those of `state`; verifies every digest."""
-        meta = read_meta(self._manager, step, self._folder)
-        target = {name: getattr(state, name) for name in _ITEMS if jax.tree.leaves(getattr(state, name))}
-        items = _restore(self._manager, step, target, meta, self._folder)
+        meta = store.read_meta(self._manager, step, self._folder)
+        target = {name: getattr(state, name) for name in store.ITEMS if jax.tree.leaves(getattr(state, name))}
+        items = store.restore(self._manager, step, target, meta, self._folder)
         # As an update of the given step: keeps its type and place on the mesh.
         count = jax.device_put(np.asarray(step, state.step.dtype), state.step.sharding)
         return dataclasses.replace(state, step=count, **items), meta
@@ -95,37 +183,14 @@ class Checkpointer:
 def save_result(workdir: Path, step: int, weights: dict[str, Tree], meta: Meta) -> None:
     """Writes the weights that a run ends with, {"params": ..., "model_state": ...}, to WORKDIR/model, in place of
     earlier ones; returns when they are on disk. Raises `CheckpointError` when that fails."""
-    with contextlib.closing(_manager(workdir, folder=RESULT)) as manager:
+    with contextlib.closing(store.manager(workdir, folder=RESULT)) as manager:
         for old in manager.all_steps():
             manager.delete(old)
-        _save(manager, step, weights, meta, rank=0.0, folder=workdir / RESULT)
+        store.save(manager, step, weights, meta, rank=0.0, folder=workdir / RESULT)
         try:
             manager.wait_until_finished()
         except Exception as error:
             raise CheckpointError(f"{workdir / RESULT}: the result could not be written: {error}") from error
-
-
-def _save(
-    manager: ocp.CheckpointManager, step: int, items: dict[str, Tree], meta: Meta, *, rank: float, folder: Path
-) -> None:
-    items = {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
-    leaves = paths.flatten(items)
-    meta = dataclasses.replace(
-        meta,
-        digests={path: digest(x) for path, x in leaves.items()},
-        shapes={path: list(x.shape) for path, x in leaves.items()},
-    )
-    args = ocp.args.Composite(
-        meta=ocp.args.JsonSave(meta.to_json()),
-        **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
-    )
-    metrics = {"rank": rank if math.isfinite(rank) else -1e300}
-    try:
-        saved = manager.save(step, args=args, metrics=metrics | {"step": step})
-    except Exception as error:
-        raise CheckpointError(f"{folder}: checkpoint {step} could not be written: {error}") from error
-    if not saved:  # Orbax says no silently, for example when the step exists
-        raise CheckpointError(f"{folder}: checkpoint {step} was refused; is there a newer one already?")
 
 
 def kept_steps(workdir: Path) -> list[int]:
@@ -134,8 +199,8 @@ def kept_steps(workdir: Path) -> list[int]:
     folder = workdir / FOLDER
     if not folder.is_dir():
         raise CheckpointError(f"{workdir} holds no checkpoints; is it the --workdir of a training run?")
-    with contextlib.closing(_manager(workdir, read_only=True)) as manager:
-        if not (steps := _ranked(manager)):
+    with contextlib.closing(store.manager(workdir, read_only=True)) as manager:
+        if not (steps := store.ranked(manager)):
             raise CheckpointError(f"{folder} holds no complete checkpoint; the run was stopped before its first one")
         return steps
 
@@ -161,12 +226,12 @@ def load_weights(workdir: Path, *, which: str) -> tuple[int, Meta, Any]:
     steps: list[int] = []
     for name in folders:  # a result that was being written when the run was killed has no complete step
         if not steps and (workdir / name).is_dir():
-            folder, manager = workdir / name, _manager(workdir, folder=name, read_only=True)
+            folder, manager = workdir / name, store.manager(workdir, folder=name, read_only=True)
             steps = list(manager.all_steps())
     if manager is None or not steps:
         raise CheckpointError(f"{folder} holds no complete checkpoint; the run was stopped before its first one")
     if which == "best":
-        step = _ranked(manager)[0]
+        step = store.ranked(manager)[0]
     elif which == "last":
         step = max(steps)
     elif which.isdecimal():
@@ -175,15 +240,15 @@ def load_weights(workdir: Path, *, which: str) -> tuple[int, Meta, Any]:
         raise CheckpointError(f"expected the checkpoint best, last or a step, found {which!r}")
     if step not in steps:
         raise CheckpointError(f"{folder} has no checkpoint {step}; there are {', '.join(map(str, sorted(steps)))}")
-    meta = read_meta(manager, step, folder)
+    meta = store.read_meta(manager, step, folder)
 
     def read(like: dict[str, Tree]) -> dict[str, Tree]:
         judged, target = meta.judged, {name: tree for name, tree in like.items() if jax.tree.leaves(tree)}
         if judged == "weights":
-            found = _restore(manager, step, target, meta, folder)
+            found = store.restore(manager, step, target, meta, folder)
         else:  # the averages are one item, which Orbax restores as a whole
             whole = {path: shape for path, shape in meta.shapes.items() if path.startswith("average/")}
-            found = _restore(manager, step, {"average": _averages(whole, like)}, meta, folder)["average"][judged]
+            found = store.restore(manager, step, {"average": _averages(whole, like)}, meta, folder)["average"][judged]
         return {name: found.get(name, {}) for name in like}
 
     return step, meta, read
@@ -199,94 +264,55 @@ def _averages(shapes: dict[str, list[int]], like: dict[str, Tree]) -> Tree:
     return tree
 
 
-def _ranked(manager: ocp.CheckpointManager) -> list[int]:
-    """Steps of the ranked checkpoints that are kept, best first; the newest one when none was ever ranked."""
-    steps = sorted(manager.all_steps(), key=lambda step: _rank(manager.metrics(step)), reverse=True)
-    found = [step for step in steps if _rank(manager.metrics(step))[0] > -1e300]
-    return found or steps[:1]
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kept:
+    """One checkpoint as `emojax checkpoints` shows it: its folder, bytes, what it is or what is wrong, its rank."""
+
+    name: str
+    size: int
+    state: str
+    damaged: bool
+    rank: float | None
+    rank_name: str
 
 
-def _rank(metrics: Any) -> Any:
-    """Sort key of a checkpoint, (rank, tie-break): the metric, and the earlier of equals."""
-    if not metrics:
-        return (-math.inf, 0)
-    rank = float(metrics["rank"])
-    # Unranked checkpoints among themselves: the newest.
-    return (rank, int(metrics["step"]) if rank == -1e300 else -int(metrics["step"]))
-
-
-def _manager(
-    workdir: Path, *, folder: str = FOLDER, keep_last: int = 1, keep_best: int = 1, read_only: bool = False
-) -> ocp.CheckpointManager:
-    best = policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False)
-    options = ocp.CheckpointManagerOptions(
-        best_fn=lambda metrics: _rank(metrics)[0],
-        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), best]),
-        cleanup_tmp_directories=not read_only,
-        read_only=read_only,
-        # The default trusts any folder with a number for a name; a commit marker is proof.
-        atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),
-    )
-    handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS} | {"meta": ocp.JsonCheckpointHandler()}
-    return ocp.CheckpointManager((workdir / folder).resolve(), options=options, item_handlers=handlers)
-
-
-def read_meta(manager: ocp.CheckpointManager, step: int, folder: Path) -> Meta:
-    """The JSON part of a checkpoint."""
-    try:
-        values = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        return Meta.from_json(values, f"{folder / str(step)}")
-    except CheckpointError:
-        raise
-    except Exception as error:
-        raise CheckpointError(
-            f"{folder / str(step)} is damaged: its description cannot be read ({_brief(error)})"
-        ) from error
-
-
-def _restore(
-    manager: ocp.CheckpointManager, step: int, target: dict[str, Tree], meta: Meta, folder: Path
-) -> dict[str, Tree]:
-    where = folder / str(step)
-    _check_shapes(target, meta, where)
-    try:
-        args = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in target.items()}
-        found = manager.restore(step, args=ocp.args.Composite(**args))
-    except Exception as error:
-        raise CheckpointError(f"{where} is damaged or does not fit: {_brief(error)}") from error
-    items = {name: found[name] for name in target}
-    for path, x in paths.flatten(items).items():
-        if digest(x) != meta.digests.get(path):
-            raise CheckpointError(
-                f"{where} is damaged: {path} differs from what was saved. Remove that folder to go on "
-                "from an older checkpoint"
-            )
-    return items
-
-
-def _check_shapes(target: dict[str, Tree], meta: Meta, where: Path) -> None:
-    """Says in words where a checkpoint is of another model, before Orbax says it in its own."""
-    wanted = paths.flatten(target)
-    saved = {path for path in meta.digests if path.split("/")[0] in target}
-    missing, extra = sorted(set(wanted) - saved), sorted(saved - set(wanted))
-    if missing or extra:
-        shown = [f"not in the checkpoint: {p}" for p in missing[:3]] + [
-            f"only in the checkpoint: {p}" for p in extra[:3]
+def inspect(workdir: Path, *, verify: bool) -> list[Kept]:
+    """The checkpoints of a run and its result, oldest first; `verify` reads every array. Raises `CheckpointError` where
+    there are none."""
+    rows = []
+    for name in (FOLDER, RESULT):
+        folder = workdir / name
+        if not folder.is_dir():
+            continue
+        bad = store.broken(folder)
+        rows += [
+            Kept(f"{name}/{step}", _bytes(folder / str(step)), "damaged: its rank cannot be read", True, None, "")
+            for step in bad
         ]
-        raise CheckpointError(f"{where} is of another model or optimizer: " + "; ".join(shown))
-    for path, leaf in sorted(wanted.items(), key=lambda item: _ITEMS.index(item[0].split("/")[0])):
-        shape = tuple(meta.shapes[path])
-        if shape != tuple(leaf.shape):
-            raise CheckpointError(
-                f"{where} is of another model: {path} has shape {shape} there, {tuple(leaf.shape)} here"
-            )
+        if bad:  # Orbax opens none of them then
+            continue
+        with contextlib.closing(store.manager(workdir, folder=name, read_only=True)) as manager:
+            rows += [_kept(manager, step, folder, verify=verify) for step in sorted(manager.all_steps())]
+        for path in sorted(folder.glob("damaged-*")):
+            rows.append(Kept(f"{name}/{path.name}", _bytes(path), "damaged, set aside", True, None, ""))
+    if not rows:
+        raise CheckpointError(f"{workdir} holds no checkpoints; is it the --workdir of a training run?")
+    return rows
 
 
-def _abstract(x: Any) -> jax.ShapeDtypeStruct:
-    sharding = getattr(x, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+def _kept(manager: Any, step: int, folder: Path, *, verify: bool) -> Kept:
+    where, state, rank, rank_name, bad = folder / str(step), "complete", None, "", False
+    try:
+        meta = store.read_meta(manager, step, folder)
+        store.check_rank(manager, step, meta, folder)
+        rank, rank_name = meta.rank if folder.name == FOLDER else None, meta.config.eval.metric
+        if verify:
+            store.verify(manager, step, meta, folder)
+            state = f"whole: {len(meta.digests)} arrays"
+    except DamagedError as error:
+        state, bad = str(error).partition(" is ")[2], True
+    return Kept(f"{folder.name}/{step}", _bytes(where), state, bad, rank, rank_name)
 
 
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}"
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from typing import Any
 
 import jax
 import numpy as np
 
-from emojax import __version__, config_json
+from emojax import __version__, config_json, parallel
 from emojax.config import Config
+from emojax.errors import DamagedError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Meta:
       digests: array path → digest of dtype, shape and bytes; filled in by `save`.
       shapes: array path → shape; filled in by `save`.
       version: emojax version that wrote it.
+      rank: as `Checkpointer.save` was given it; None = no claim.
     """
 
     config: Config
@@ -38,20 +41,31 @@ class Meta:
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
     shapes: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     version: str = __version__
+    rank: float | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """Its values and a seal, the digest over all of them."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return values | {"config": config_json.to_json(self.config), "class_names": list(self.class_names)}
+        values |= {"config": config_json.to_json(self.config), "class_names": list(self.class_names)}
+        return values | {"seal": _seal(values)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any], where: str) -> Meta:
+        """What `to_json` gave. Raises `DamagedError` when that has changed since."""
+        values = dict(values)
+        if values.pop("seal", None) != _seal(values):
+            raise DamagedError(f"{where} is damaged: its description is not the one that was saved")
         config = config_json.from_json(values["config"], where=f"{where}: config")
         return cls(**(values | {"config": config, "class_names": tuple(values["class_names"])}))
 
 
+def _seal(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def digest(x: Any) -> str:
     """128 bits over dtype, shape and bytes of an array."""
-    host = np.ascontiguousarray(jax.device_get(x))
+    host = np.ascontiguousarray(parallel.to_host(x) if isinstance(x, jax.Array) else x)
     total = hashlib.sha256(f"{host.dtype.str}{host.shape}".encode())
     total.update(host.reshape(-1).view(np.uint8).data)
     return total.hexdigest()[:32]

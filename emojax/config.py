@@ -290,6 +290,9 @@ class OptimConfig:
     the head learns with layer_decay ** d of the rate; 1 = off."""
     accumulate: int = 1
     """Batches whose gradients are averaged into one update (optax.MultiSteps)."""
+    skip_limit: int = 10
+    """An update whose loss or gradient is not finite is left out. After so many in a row the run goes back to its
+    newest checkpoint, once, with a tenth of the learning rate, and the next time it ends. 0 = never."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -392,6 +395,24 @@ class CheckpointConfig:
 
 
 @dataclass(slots=True, kw_only=True)
+class ParallelConfig:
+    """How a run is spread over devices and processes. Changes numbers by rounding only, so a resumed run may differ."""
+
+    distributed: int = 0
+    """1 = join the other processes of the job: those that `emojax launch` started, or those of SLURM, Open MPI, GKE or
+    a TPU pod, whose addresses JAX finds by itself."""
+    heartbeat: int = 30
+    """Seconds of silence of a process after which the others end."""
+    fsdp: int = 1
+    """Devices over which large parameters, their moments and averages are cut (Zhao et al. 2023, arXiv:2304.11277); the
+    batch is cut over all devices anyway. 1 = a copy on every device."""
+    fsdp_min: int = 65536
+    """Parameters with fewer numbers stay whole."""
+    fsdp_whole: str = ""
+    """Regex over paths of what stays whole, whatever its size."""
+
+
+@dataclass(slots=True, kw_only=True)
 class MonitorConfig:
     """What is shown and recorded. Nothing here changes the training."""
 
@@ -427,10 +448,11 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
 
-MAY_CHANGE = ("data.workers", "monitor.", "checkpoint.")
-"""Knobs that a resumed run may have changed: they alter neither the weights nor the numbers."""
+MAY_CHANGE = ("data.workers", "monitor.", "checkpoint.", "parallel.")
+"""Knobs that a resumed run may have changed: they alter neither the weights nor the numbers beyond their last bits."""
 
 
 def items(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

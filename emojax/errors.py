@@ -24,6 +24,16 @@ class CheckpointError(EmojaxError):
     exit_code = 3
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint is not what was saved: bits have changed, or files are missing."""
+
+
+class LostError(CheckpointError):
+    """Every checkpoint of a run is damaged. To begin again is for a person to decide."""
+
+    exit_code = 6
+
+
 class WorkdirError(EmojaxError):
     """The work directory cannot be used: missing parent, other config, or another run holds it."""
 
@@ -31,6 +41,20 @@ class WorkdirError(EmojaxError):
 
 
 class TrainingError(EmojaxError):
-    """Training cannot go on: the loss is no longer a number."""
+    """Training cannot go on: loss or gradient are no longer numbers."""
 
     exit_code = 5
+
+
+class InterruptedRunError(EmojaxError):
+    """A signal has ended the run, which is saved; the same command goes on. Exit code 128 + its number, as in shells:
+    143 for SIGTERM, 130 for SIGINT (Ctrl-C)."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+def told(error: EmojaxError) -> str:
+    """The line that the command line shows; to be stopped is no error."""
+    return str(error) if isinstance(error, InterruptedRunError) else f"error: {error}"

@@ -12,9 +12,8 @@ from pathlib import Path
 from emojax import checkpoint, config_json, files, metrics, parallel, plots, report, transitions, wiring, workdir
 from emojax.config import Config
 from emojax.errors import TrainingError
-from emojax.monitor import Monitor
+from emojax.judging import Run
 from emojax.types import Predictions
-from emojax.wiring import Parts
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,19 +25,18 @@ class Ending:
     unreadable: tuple[str, ...]
 
 
-def write_result(
-    parts: Parts, ending: Ending, checkpointer: checkpoint.Checkpointer, monitor: Monitor, folder: Path
-) -> None:
+def write_result(run: Run, ending: Ending, folder: Path) -> None:
     """Chooses the result on val, judges it on val and, for the only time, on test; writes the report, then the finished
     mark."""
+    parts, checkpointer, monitor = run.parts, run.checkpointer, run.monitor
     config, dataset = parts.config, parts.dataset
-    chosen, compared, on_val = _choose(parts, checkpointer, monitor)
+    chosen, compared, on_val = _choose(run)
     meta = dataclasses.replace(checkpointer.meta(chosen.step), image_size=chosen.image_size, judged="weights")
     if parallel.is_main():
         checkpoint.save_result(folder, chosen.step, chosen.weights, meta)
     history = monitor.history()
     gone = tuple((name, "became unreadable during training") for name in ending.unreadable)
-    info = report.RunInfo(
+    about = report.RunInfo(
         dataset=dataset.name,
         step=chosen.step,
         result=chosen.name,
@@ -53,41 +51,39 @@ def write_result(
         candidates=compared,
         stages=report.stage_rows(parts.stages, parts.per_epoch, history),
     )
-    monitor.say(f"{chosen.name}: after update {info.step:,} (epoch {info.step / parts.per_epoch:.3g})")
-    for line in report.stage_lines(info.stages):
+    monitor.say(f"{chosen.name}: after update {about.step:,} (epoch {about.step / parts.per_epoch:.3g})")
+    for line in report.stage_lines(about.stages):
         monitor.say(line)
     for name in ("val", "test"):
         if name not in dataset.splits:
             monitor.say(f"there is no {name} split")
             continue
         monitor.status(f"judging on {name}")
-        found = on_val if name == "val" else _predictions(parts, chosen, name)
+        found = on_val if name == "val" else _predictions(run, chosen, name)
         judged = metrics.evaluate(found, dataset.class_names)
         draw = functools.partial(plots.confusion, judged, title=f"Confusion matrix, {name}")
-        monitor.figure(f"report/{name}", info.step, draw)
+        monitor.figure(f"report/{name}", about.step, draw)
         monitor.say(
             f"{name:<5} " + ", ".join(f"{metrics.text(key)} {value:.4f}" for key, value in judged.numbers().items())
         )
         if parallel.is_main():
-            report.write(folder / "report", split=name, report=judged, predictions=found, history=history, run=info)
+            report.write(folder / "report", split=name, report=judged, predictions=found, history=history, run=about)
     if parallel.is_main():
         files.write_json(
             folder / workdir.FINISHED,
-            {"step": info.step, "seconds": ending.seconds, "stopped_early": ending.stopped_early},
+            {"step": about.step, "seconds": ending.seconds, "stopped_early": ending.stopped_early},
         )
     monitor.say(f"report: {folder / 'report' / 'summary.md'}")
 
 
-def _choose(
-    parts: Parts, checkpointer: checkpoint.Checkpointer, monitor: Monitor
-) -> tuple[transitions.Candidate, tuple[report.Compared, ...], Predictions]:
+def _choose(run: Run) -> tuple[transitions.Candidate, tuple[report.Compared, ...], Predictions]:
     """The eligible candidate that is best on val (the first of equals), all of them side by side, and what the chosen
     one predicts on val."""
-    config, rows = parts.config, []
+    parts, config, rows = run.parts, run.parts.config, []
     chosen, best, on_val = None, -math.inf, None
-    for candidate in transitions.candidates(parts, checkpointer):
-        monitor.status(f"judging {candidate.name} on val")
-        found = _predictions(parts, candidate, "val")
+    for candidate in transitions.candidates(parts, run.checkpointer):
+        run.monitor.status(f"judging {candidate.name} on val")
+        found = _predictions(run, candidate, "val")
         judged = metrics.evaluate(found, parts.dataset.class_names)
         rows.append((candidate, judged))
         if candidate.eligible and (chosen is None or metrics.rank(judged, config.eval.metric) > best):
@@ -105,15 +101,17 @@ def _choose(
     )
     if len(compared) > 1:
         for line in report.compared_lines(compared, metric=config.eval.metric):
-            monitor.say(line)
+            run.monitor.say(line)
     return chosen, compared, on_val
 
 
-def _predictions(parts: Parts, candidate: transitions.Candidate, split: str) -> Predictions:
+def _predictions(run: Run, candidate: transitions.Candidate, split: str) -> Predictions:
+    parts, size = run.parts, candidate.image_size
     return wiring.predictions(
         parts,
         candidate.weights,
         parts.dataset.splits[split],
-        image_size=candidate.image_size,
+        image_size=size,
         views=parts.config.eval.views,
+        poll=run.stop.poll,
     )

@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from emojax import config as config_lib, memory, recipes
-from emojax.errors import ConfigError, EmojaxError
+from emojax.errors import ConfigError, EmojaxError, told
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe: a Python file with get_config(). It is executed.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the report of this run.")
@@ -107,7 +107,7 @@ def run_with_errors(arguments: list[str]) -> int:
     try:
         app.run(main, argv=arguments, flags_parser=_parse_flags)
     except EmojaxError as error:
-        sys.stderr.write(f"emojax: error: {error}\n")
+        sys.stderr.write(f"emojax: {told(error)}\n")
         return error.exit_code
     except SyntaxError as error:
         sys.stderr.write(f"emojax: error: the recipe is not valid Python: {error}\n")

@@ -88,14 +88,21 @@ class Monitor:
             self._terminal.update(lambda: [(1, f"{done:,} of {total:,} ({done / max(total, 1):.0%})")])
 
     def begin(
-        self, *, total_steps: int, steps_per_epoch: float, start_step: int, lines: Sequence[str], parameters: str
+        self,
+        *,
+        total_steps: int,
+        steps_per_epoch: float,
+        start_step: int,
+        lines: Sequence[str],
+        parameters: str,
+        owed: bool = False,
     ) -> None:
         """Opens the records, dropping what they hold of steps after `start_step`, and says what is about to happen.
 
         Args:
           total_steps: length of the whole run, steps.
           steps_per_epoch: steps in one pass over the training split; may be fractional.
-          start_step: updates done before this process started; 0 = a fresh run.
+          start_step: updates done before this process started; 0 = a fresh run. `owed`: less its evaluation.
           lines: summary of data, model and devices to print.
           parameters: text of `clu.parameter_overview.get_parameter_overview`; goes to WORKDIR/parameters.txt.
         """
@@ -103,10 +110,7 @@ class Monitor:
             return
         self._total_steps, self._steps_per_epoch, self._step = total_steps, steps_per_epoch, start_step
         self._throughput = Throughput(step=start_step, clock=self._clock)
-        self._rows = jsonl.JsonLines(self._workdir / "metrics.jsonl", start_step=start_step)
-        if self._config.tensorboard:
-            purge = start_step + 1 if start_step else 0
-            self._events = EventWriter(self._workdir / "tensorboard", purge_step=purge)
+        self._open_records(start_step, owed=owed)
         write_text(self._workdir / "parameters.txt", parameters.rstrip() + "\n")
         for line in (*lines, f"{_size(parameters)}, listed in parameters.txt"):
             self.say(line)
@@ -114,6 +118,22 @@ class Monitor:
             self.say(
                 f"Going on after step {start_step:,} of {total_steps:,} (epoch {start_step / steps_per_epoch:.2f})"
             )
+
+    def rewind(self, step: int) -> None:
+        """The run goes back to `step`: the records lose what is later."""
+        if self._active:
+            self._show_figures(wait=True)
+            self._throughput.pause()
+            self._step = step
+            self._open_records(step)
+
+    def _open_records(self, start_step: int, *, owed: bool = False) -> None:
+        for file in filter(None, (self._rows, self._events)):
+            file.close()
+        self._rows = jsonl.JsonLines(self._workdir / "metrics.jsonl", start_step=start_step, owed=owed)
+        if self._config.tensorboard:
+            purge = start_step + 1 if start_step else 0
+            self._events = EventWriter(self._workdir / "tensorboard", purge_step=purge)
 
     def status(self, what: str) -> None:
         """Shows `what …` until the next batch; the time from here to there is not part of images/s."""
@@ -156,18 +176,19 @@ class Monitor:
             self._step = step
             self._throughput.skip_to(step)
 
-    def train(self, step: int, numbers: Mapping[str, float], *, images: int) -> None:
+    def train(self, step: int, numbers: Mapping[str, float], *, images: int, ids: str = "") -> None:
         """Records the training numbers of the steps since the last call.
 
         Args:
           step: updates done at the end of that interval.
           numbers: loss, accuracy, learning_rate, grad_norm: values that depend on nothing but the run itself.
           images: images in the interval.
+          ids: digest over the records of all batches up to here.
         """
         if not self._active:
             return
         self._numbers = dict(numbers)
-        self._record(step, "train", numbers)
+        self._record(step, "train", {**numbers, **({"ids": ids} if ids else {})})
         self._scalars(step, "train", numbers)
         speed = self._throughput.close(step, images)
         if speed is not None:
@@ -190,8 +211,7 @@ class Monitor:
         if self._events and (best or split != "val"):  # drawing takes a second: only what will be looked at
             from emojax import plots
 
-            title = f"Confusion matrix, {split}"
-            self.figure(f"{split}/confusion", step, lambda: plots.confusion(report, title=title))
+            self.figure(f"{split}/confusion", step, lambda: plots.confusion(report, title=f"Confusion matrix, {split}"))
         if split == "val":
             self._table_line(step, report, best=best)
         else:
@@ -200,12 +220,8 @@ class Monitor:
         self._flush()
 
     def history(self) -> list[dict[str, Any]]:
-        """Rows of kind "train" and "eval" so far; where a resumed run repeated a row, the later one."""
-        if not self._active:
-            return []
-        rows = jsonl.read(self._workdir / "metrics.jsonl")
-        kept = {(r["kind"], r.get("split"), r["step"]): r for r in rows if r.get("kind") in ("train", "eval")}
-        return list(kept.values())
+        """What `jsonl.history` says so far."""
+        return jsonl.history(self._workdir / "metrics.jsonl") if self._active else []
 
     def hparams(self, values: Mapping[str, Any]) -> None:
         """Shows the knobs of the run in TensorBoard; flat names."""
@@ -239,9 +255,8 @@ class Monitor:
             self._active = False
             self._figures.close()
             self._terminal.clear()
-            for file in (self._rows, self._events, self._log):
-                if file is not None:
-                    file.close()
+            for file in filter(None, (self._rows, self._events, self._log)):
+                file.close()
             self._rows = self._events = None
 
     def _record(self, step: int, kind: str, values: Mapping[str, Any]) -> None:

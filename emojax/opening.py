@@ -12,8 +12,11 @@ from emojax.types import TrainState
 from emojax.wiring import Parts
 
 
-def introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
-    """Tells what is about to happen; TensorBoard gets the knobs and the learning-rate curve."""
+def introduce(parts: Parts, state: TrainState, monitor: Monitor, *, owed: bool) -> None:
+    """Tells what is about to happen; TensorBoard gets the knobs and the learning-rate curve.
+
+    `owed`: the evaluation of the step where the run goes on is still to come.
+    """
     config, dataset, step = parts.config, parts.dataset, int(state.step)
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
     facts = {
@@ -30,6 +33,7 @@ def introduce(parts: Parts, state: TrainState, monitor: Monitor) -> None:
         total_steps=parts.stages[-1].stop,
         steps_per_epoch=parts.per_epoch,
         start_step=step,
+        owed=owed,
         lines=[f"{name:<{indent}}{value}" for name, value in facts.items()],
         parameters=parameter_overview.get_parameter_overview(state.params, include_stats=False),
     )

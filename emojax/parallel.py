@@ -14,18 +14,55 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from emojax import memory
+from emojax import memory, paths
+from emojax.config import ParallelConfig
 from emojax.errors import ConfigError
 from emojax.types import Batch, Tree
 
 BATCH_AXES = ("data", "fsdp")
 
 
+COORDINATOR, PROCESSES, PROCESS = "EMOJAX_COORDINATOR", "EMOJAX_PROCESSES", "EMOJAX_PROCESS"
+"""Variables by which `emojax launch` tells a process where the others are, how many, and which one it is."""
+
+
+def join(config: ParallelConfig) -> None:
+    """Connects the processes of a job, before anything else uses JAX; nothing to do for one process.
+
+    The first process listens on the address that was given and, if that is this machine itself, on no other. Raises
+    `ConfigError` when no job is found.
+    """
+    if not config.distributed or jax.distributed.is_initialized():
+        return
+    given: dict[str, Any] = {}
+    if address := os.environ.get(COORDINATOR):
+        given = {
+            "coordinator_address": address,
+            "num_processes": int(os.environ[PROCESSES]),
+            "process_id": int(os.environ[PROCESS]),
+        }
+        if address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]"):
+            given["coordinator_bind_address"] = address
+    try:
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=config.heartbeat)
+    except ValueError as error:
+        raise ConfigError(
+            "config.parallel.distributed = 1, but no job was found (SLURM, Open MPI, GKE, TPU); on one machine, start "
+            f"the processes with `emojax launch`: {error}"
+        ) from error
+
+
 @contextlib.contextmanager
-def mesh() -> Iterator[Mesh]:
-    """Enters the mesh over all devices of all processes: axes `data` (all of them) and `fsdp` (1)."""
+def mesh(fsdp: int = 1) -> Iterator[Mesh]:
+    """Enters the mesh over all devices of all processes: axes `data` and `fsdp` (that many devices).
+
+    Raises `ConfigError` when the devices cannot be divided so.
+    """
+    count = jax.device_count()
+    if count % fsdp:
+        raise ConfigError(f"config.parallel.fsdp: {count} devices cannot be divided into groups of {fsdp}")
     # Auto axes: under JAX's newer default (Explicit) Linen's dropout fails with a sharding error.
-    made = jax.make_mesh((jax.device_count(), 1), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+    made = jax.make_mesh((count // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
     with jax.set_mesh(made):
         yield made
 
@@ -38,6 +75,28 @@ def process() -> tuple[int, int]:
 def is_main() -> bool:
     """Whether this process writes files and speaks."""
     return jax.process_index() == 0
+
+
+def stop_agreed(count: int, asked: bool) -> bool:
+    """Whether all processes shall end now because one of them was asked to.
+
+    Args:
+      count: how often this was called, the same in all processes.
+      asked: whether this process was told; with several of them, JAX knows, see `preemption.Stop`.
+    """
+    if jax.process_count() == 1:
+        return asked
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.reached_preemption_sync_point(count)
+
+
+def barrier(name: str) -> None:
+    """Waits for all processes."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
 
 
 def describe() -> str:
@@ -60,10 +119,32 @@ def replicate(mesh: Mesh, tree: Tree) -> Tree:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def replicated_shapes(mesh: Mesh, tree: Tree) -> Tree:
-    """Shapes as restored arrays shall have them: a copy on every device."""
-    place = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree)
+def placements(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:
+    """Where every array of a state lies: large ones are cut along their longest axis that the `fsdp` devices can share,
+    the others are whole on every device. A tree of `NamedSharding`.
+    """
+    size, whole = mesh.shape["fsdp"], paths.compile_pattern(rule.fsdp_whole, knob="parallel.fsdp_whole")
+
+    def place(path: str, x: Any) -> NamedSharding:
+        axes = [axis for axis, n in enumerate(x.shape) if n % size == 0]
+        kept = rule.fsdp_whole and whole.search(path)
+        if size == 1 or not axes or x.size < rule.fsdp_min or kept:
+            return NamedSharding(mesh, PartitionSpec())
+        axis = max(axes, key=lambda axis: x.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, "fsdp"))
+
+    return paths.map_with_path(place, tree)
+
+
+def put(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:
+    """The arrays where `placements` wants them. Inside `jax.jit` a constraint."""
+    return jax.device_put(tree, placements(mesh, tree, rule))
+
+
+def shapes(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:
+    """Shapes as restored arrays shall have them: where `placements` wants them."""
+    where = placements(mesh, tree, rule)
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, where)
 
 
 def shard(mesh: Mesh, batch: Batch, *, accumulate: int = 1) -> Batch:
@@ -83,8 +164,8 @@ def shard(mesh: Mesh, batch: Batch, *, accumulate: int = 1) -> Batch:
 
 
 def to_host(x: jax.Array) -> np.ndarray:
-    """The whole array as NumPy, gathered from all processes."""
-    if x.is_fully_addressable:
+    """The whole array as NumPy, gathered from all processes, which all must ask."""
+    if x.is_fully_addressable or x.is_fully_replicated:
         return np.asarray(x)
     from jax.experimental import multihost_utils
 

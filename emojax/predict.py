@@ -59,11 +59,19 @@ def compiled(infer: Infer) -> Infer:
 
 
 def over(
-    infer: Infer, params: Tree, model_state: Tree, batches: Iterable[Batch], split: Split, *, mesh: Mesh
+    infer: Infer,
+    params: Tree,
+    model_state: Tree,
+    batches: Iterable[Batch],
+    split: Split,
+    *,
+    mesh: Mesh,
+    poll: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Runs a jitted inference function over all batches of a split.
 
-    Records whose image could not be read come back with weight 0.
+    Records whose image could not be read come back with weight 0. `poll` is called before every batch; what it raises
+    ends the work.
     """
     probs = np.full(split.label.shape, 1 / split.label.shape[1], np.float32)
     weight = np.zeros(len(split), np.float32)
@@ -76,6 +84,7 @@ def over(
         weight[batch[real]] = parallel.to_host(result[1].weight)[real]
 
     for host in batches:
+        poll()
         batch = parallel.shard(mesh, host)
         waiting.append((infer(params, model_state, batch.image), batch))
         if len(waiting) > 1:  # fetch a result only after the next batch is on its way

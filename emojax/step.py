@@ -50,12 +50,12 @@ def make(
       tx: the optax chain; with accumulate > 1, a `MultiSteps` that emits on the last micro-batch.
       average: how `TrainState.average` follows the weights.
       rate: updates done → learning rate of the next one; handed to `tx` with the state's factor on it.
-      metrics: a clu metrics collection class.
+      metrics: `train_metrics.TrainMetrics`.
       frozen: regex over paths; statistics at these paths are kept as they are (the chain keeps the parameters).
       accumulate: micro-batches per step; > 1 expects batch arrays [A, B / A, ...].
     """
 
-    def micro_step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Any]:
+    def micro_step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Any, Array]:
         image = preprocess(batch.image)
         taught = None
         if distill is not None:
@@ -90,26 +90,34 @@ def make(
         )
         params = optax.apply_updates(state.params, updates)
         state = dataclasses.replace(state, params=params, model_state=model_state, opt_state=opt_state)
-        return state, measured
+        good = jnp.isfinite(measured.loss.total) & jnp.isfinite(measured.grad_norm.value)
+        return state, measured, good
 
     def train_step(state: TrainState, totals: Any, batch: Batch, key: Array) -> tuple[TrainState, Any]:
         key = jax.random.fold_in(key, state.step)  # randomness is a function of the step: nothing to save
         if accumulate == 1:
-            state, measured = micro_step(state, batch, key)
-            totals = totals.merge(measured)
+            new, measured, good = micro_step(state, batch, key)
         else:
 
             def body(carry: Any, xs: Any) -> tuple[Any, None]:
-                micro, i = xs
-                new, measured = micro_step(carry[0], micro, jax.random.fold_in(key, i))
-                return (new, carry[1].merge(measured)), None
+                (state, measured, good), (micro, i) = carry, xs
+                state, more, fine = micro_step(state, micro, jax.random.fold_in(key, i))
+                return (state, measured.merge(more), good & fine), None
 
-            (state, totals), _ = jax.lax.scan(body, (state, totals), (batch, jnp.arange(accumulate)))
+            start = (state, metrics.empty(), jnp.ones((), bool))
+            (new, measured, good), _ = jax.lax.scan(body, start, (batch, jnp.arange(accumulate)))
+        # One number that is not finite spoils weights, moments, statistics and averages for good: such an update is
+        # left out as a whole, with all its micro-batches, and counted.
+        new, measured = _where(good, new, state), _where(good, measured, metrics.skip())
         step = state.step + 1
-        following = average(state.average, state.params, state.model_state, step)
-        return dataclasses.replace(state, step=step, average=following), totals
+        following = average(state.average, new.params, new.model_state, step)
+        return dataclasses.replace(new, step=step, average=following), totals.merge(measured)
 
     return train_step
+
+
+def _where(good: Array, new: Tree, old: Tree) -> Tree:
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
 
 def _keep(new: Tree, old: Tree, frozen: str) -> Tree:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,25 @@ from emojax import (
     checkpoint,
     data,
     finish,
-    metrics,
+    judging,
     opening,
     parallel,
+    preemption,
     transitions,
     wiring,
     workdir as dirs,
 )
 from emojax.config import Config
-from emojax.errors import TrainingError
+from emojax.errors import InterruptedRunError, TrainingError
+from emojax.judging import NotFiniteError, Run
+from emojax.loop import Loop
 from emojax.monitor import Monitor
-from emojax.patience import Patience
-from emojax.plateau import Plateau
 from emojax.stages import Stage, check_length, due
 from emojax.types import TrainState
 from emojax.validate import validate
-from emojax.wiring import Parts
+
+LOWERED = 0.1
+"""Factor on the learning rate of a run that goes back to a checkpoint."""
 
 
 def run(config: Config, workdir: str | Path) -> None:
@@ -42,12 +44,16 @@ def run(config: Config, workdir: str | Path) -> None:
       workdir: receives config.json, checkpoints/, metrics.jsonl, log.txt, parameters.txt, tensorboard/ and report/.
 
     Raises:
+      InterruptedRunError: SIGTERM or Ctrl-C; what was done is saved.
       EmojaxError: a knob, the data, the work directory or a checkpoint is not usable; the message says what to do.
     """
     validate(config)
     folder = Path(workdir)
+    parallel.join(config.parallel)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dirs.claim(folder, config))
+        if parallel.is_main():
+            stack.enter_context(dirs.claim(folder, config))
+        parallel.barrier("claimed")
         monitor = stack.enter_context(Monitor(folder, config.monitor, active=parallel.is_main()))
         if dirs.is_finished(folder):
             monitor.say(
@@ -55,121 +61,148 @@ def run(config: Config, workdir: str | Path) -> None:
             )
             return
         parallel.prepare()
-        mesh = stack.enter_context(parallel.mesh())
+        mesh = stack.enter_context(parallel.mesh(config.parallel.fsdp))
+        stop = stack.enter_context(_stoppable())
         wiring.check(config)
         dataset = data.open_dataset(
             config.data,
             cache=folder / "data_check.json",
-            progress=monitor.progress,
+            progress=functools.partial(_progress, monitor, stop),
             listed=functools.partial(check_length, config),
         )
         parts = wiring.build(config, dataset, mesh)
-        checkpointer = stack.enter_context(contextlib.closing(checkpoint.Checkpointer(folder, config.checkpoint)))
-        state, loop = _start(parts, checkpointer)
-        opening.introduce(parts, state, monitor)
-        _train(parts, state, loop, checkpointer, monitor)
+        checkpointer = stack.enter_context(
+            contextlib.closing(checkpoint.Checkpointer(folder, config.checkpoint, say=monitor.say))
+        )
+        run = Run(parts, checkpointer, monitor, stop)
+        state, loop = _start(run)
+        opening.introduce(parts, state, monitor, owed=loop.owed)
+        loop = _train(run, state, loop)
         ending = finish.Ending(seconds=loop.seconds, stopped_early=loop.stopped, unreadable=tuple(loop.unreadable))
-        finish.write_result(parts, ending, checkpointer, monitor, folder)
+        finish.write_result(run, ending, folder)
 
 
-@dataclasses.dataclass(slots=True)
-class _Loop:
-    """The loop's own variables; saved with every checkpoint."""
-
-    best: float | None = None
-    """Best rank so far: the value of `eval.metric`, negated where less is better."""
-    patience: dict[str, Any] = dataclasses.field(default_factory=lambda: dataclasses.asdict(Patience()))
-    """What early stopping of the run waits for."""
-    stage_patience: dict[str, Any] = dataclasses.field(default_factory=lambda: dataclasses.asdict(Patience()))
-    """What the stage's own waits for."""
-    plateau: dict[str, Any] = dataclasses.field(default_factory=lambda: dataclasses.asdict(Plateau()))
-    """State of a learning rate that waits for plateaus."""
-    stopped: bool = False
-    """Whether early stopping has ended the run."""
-    seconds: float = 0.0
-    """Training time over all resumptions."""
-    unreadable: list[str] = dataclasses.field(default_factory=list)
-    """Training images that could not be read when their turn came, though they could at the start."""
+@contextlib.contextmanager
+def _stoppable() -> Iterator[preemption.Stop]:
+    """Signals are noted from here on, and end the run in words."""
+    with preemption.Stop() as stop:
+        try:
+            yield stop
+        except preemption.Requested:
+            raise InterruptedRunError(
+                f"stopped by {stop.name}; the same command goes on from here", stop.signal
+            ) from None
 
 
-def _train(
-    parts: Parts, state: TrainState, loop: _Loop, checkpointer: checkpoint.Checkpointer, monitor: Monitor
-) -> None:
+def _progress(monitor: Monitor, stop: preemption.Stop, done: int, total: int) -> None:
+    stop.poll()
+    monitor.progress(done, total)
+
+
+def _start(run: Run) -> tuple[TrainState, Loop]:
+    """The newest checkpoint that is not damaged, or the beginning."""
+    found = run.checkpointer.newest(lambda step: wiring.restored(run.parts, run.checkpointer, step))
+    if found is None:
+        return wiring.initial_state(run.parts), Loop()
+    state, meta = found
+    return state, Loop(**meta.loop)
+
+
+def _train(run: Run, state: TrainState, loop: Loop) -> Loop:
+    """All stages. When too many updates in a row are not finite, the run goes back to its newest checkpoint, once, and
+    learns more slowly from there."""
+    while True:
+        try:
+            _train_stages(run, state, loop)
+            return loop
+        except NotFiniteError as error:
+            if loop.went_back:
+                raise TrainingError(
+                    f"{error}, also after the run had gone back to a checkpoint with a lower learning rate. Lower "
+                    "config.optim.learning_rate, lengthen config.schedule.warmup_epochs or set "
+                    "config.optim.clip_norm, and start again in another --workdir"
+                ) from error
+            state, loop = _start(run)
+            loop.went_back, loop.skipped = True, 0
+            loop.plateau["scale"] *= LOWERED
+            state = wiring.rescaled(run.parts.mesh, state, loop.plateau["scale"])
+            run.monitor.rewind(int(state.step))
+            run.monitor.say(f"warning: {error}; going back to update {int(state.step):,} with {LOWERED:g} of the rate")
+
+
+def _train_stages(run: Run, state: TrainState, loop: Loop) -> None:
     """Stage after stage. "Step n" always means "after n updates"; what is due is a function of the step."""
-    for stage in parts.stages:
+    if loop.owed:
+        loop.owed = False
+        stage = next(stage for stage in run.parts.stages if int(state.step) <= stage.stop)
+        state = judging.judge(run, state, loop, stage)
+    for stage in run.parts.stages:
         if loop.stopped or int(state.step) >= stage.stop:
             continue
-        state = transitions.entered(parts, stage, state, checkpointer)
-        state = _with_fresh_waits(parts, state, loop, stage)
-        if stage.train and not _is_over(stage, loop):
-            state = _train_stage(parts, state, loop, stage, checkpointer, monitor)
-        if (
-            int(state.step) < stage.stop and not loop.stopped
-        ):  # it ended early, now or before a resume, or only evaluates
-            state = transitions.ended(parts, stage, state, checkpointer)
-            monitor.skip_to(stage.stop)
+        state = transitions.entered(run.parts, stage, state, run.checkpointer)
+        state = judging.with_fresh_waits(run.parts, state, loop, stage)
+        if stage.train and not judging.is_over(stage, loop):
+            state = _train_stage(run, state, loop, stage)
+        # It ended early, now or before a resume, or only evaluates.
+        if int(state.step) < stage.stop and not loop.stopped:
+            state = transitions.ended(run.parts, stage, state, run.checkpointer)
+            run.monitor.skip_to(stage.stop)
             if not stage.train:
-                state = _judge(parts, state, loop, stage, checkpointer, monitor)
+                state = judging.judge(run, state, loop, stage)
 
 
-def _train_stage(
-    parts: Parts,
-    state: TrainState,
-    loop: _Loop,
-    stage: Stage,
-    checkpointer: checkpoint.Checkpointer,
-    monitor: Monitor,
-) -> TrainState:
+def _train_stage(run: Run, state: TrainState, loop: Loop, stage: Stage) -> TrainState:
     """The updates of one stage, from where the state is to the stage's stop or early end."""
-    config = parts.config
-    empty = parallel.replicate(parts.mesh, metrics.TrainMetrics.empty())
+    parts, config, monitor = run.parts, run.parts.config, run.monitor
     clock = time.monotonic() - loop.seconds
     train_step, new = wiring.train_step(parts, stage)
     if new:
         monitor.compiling()
-    totals, since, pending = empty, int(state.step), None
+    totals, since = loop.kept(int(state.step))
+    totals, pending = parallel.replicate(parts.mesh, totals), None
     with wiring.train_batches(parts, stage, start=int(state.step)) as batches:
         for step in range(int(state.step) + 1, stage.stop + 1):
             if step - 1 in stage.teach:
-                state = transitions.taught(parts, state, checkpointer)
+                state = transitions.taught(parts, state, run.checkpointer)
             with monitor.waiting_for_data():
                 host = next(batches)
             batch = parallel.shard(parts.mesh, host, accumulate=config.optim.accumulate)
             previous, (state, totals) = totals, train_step(state, totals, batch, parts.key)
             _note(parts, loop, stage, step, host, monitor)
             # One step computes while the host prepares the next: enough to keep the device busy, and honest timing.
-            jax.block_until_ready(previous)
+            _require_finite(previous, config.optim.skip_limit, step - 1)
             if pending:
-                _log(pending, monitor)
+                _log(*pending, monitor)
                 pending = None
             monitor.tick(step, wait_for=totals)
             judge = due(step, config.eval.every_epochs, parts.per_epoch) or step == stage.stop
             save = judge or due(step, config.checkpoint.every_epochs, parts.per_epoch)
+            stop = run.stop.requested()
             if save or step % config.monitor.log_every == 0:
-                pending = (step, totals, (step - since) * parts.update_images)
-                totals, since = empty, step
-            if save and pending:
-                _log(pending, monitor)
-                pending, loop.seconds = None, time.monotonic() - clock
+                pending = (step, totals, (step - since) * parts.update_images, loop.ids)
+                totals, since = parallel.replicate(parts.mesh, totals.fresh()), step
+            if (save or stop) and pending:
+                _log(*pending, monitor)
+                pending = None
+            if save or stop:
+                loop.seconds = time.monotonic() - clock
+                loop.keep(totals, since, step)
+            if stop:
+                loop.owed = judge
+                run.save(state, loop, stage)
+                raise preemption.Requested
             if judge:
-                state = _judge(parts, state, loop, stage, checkpointer, monitor)
+                state = judging.judge(run, state, loop, stage)
             elif save:
-                checkpointer.save(state, _meta(parts, stage, loop, state), rank=-math.inf)
-            if loop.stopped or _is_over(stage, loop):
+                run.save(state, loop, stage)
+            if loop.stopped or judging.is_over(stage, loop):
                 break
     return state
 
 
-def _start(parts: Parts, checkpointer: checkpoint.Checkpointer) -> tuple[TrainState, _Loop]:
-    latest = checkpointer.latest()
-    if latest is None:
-        return wiring.initial_state(parts), _Loop()
-    state, meta = wiring.restored(parts, checkpointer, latest)
-    return state, _Loop(**meta.loop)
-
-
-def _note(parts: Parts, loop: _Loop, stage: Stage, step: int, host: Any, monitor: Monitor) -> None:
-    """Shows the first batch of a stage; remembers images that have become unreadable."""
+def _note(parts: wiring.Parts, loop: Loop, stage: Stage, step: int, host: Any, monitor: Monitor) -> None:
+    """Shows the first batch of a stage; remembers its records, and images that have become unreadable."""
+    loop.saw(host.index)
     if step == stage.start + 1:
         monitor.images("train_batch", step, host.image, host.label, parts.dataset.class_names)
     for i in host.index[(host.weight == 0) & (host.index >= 0)]:
@@ -179,99 +212,17 @@ def _note(parts: Parts, loop: _Loop, stage: Stage, step: int, host: Any, monitor
             monitor.say(f"warning: {record} can no longer be read and is left out")
 
 
-def _log(pending: tuple[int, Any, int], monitor: Monitor) -> None:
-    step, totals, images = pending
+def _require_finite(totals: Any, limit: int, step: int) -> None:
+    """Waits for the numbers of an update; raises `NotFiniteError` when it is the last of `limit` that were skipped."""
+    row = int(jax.block_until_ready(totals).skipped.row)
+    if limit and row >= limit:
+        raise NotFiniteError(f"the loss or its gradient was not finite in the {row} updates up to {step:,}")
+
+
+def _log(step: int, totals: Any, images: int, ids: str, monitor: Monitor) -> None:
     numbers = {name: float(value) for name, value in totals.compute().items()}
-    if not math.isfinite(numbers["loss"] + numbers["grad_norm"]):
-        raise TrainingError(
-            f"the training loss is {numbers['loss']}, its gradient {numbers['grad_norm']} at update {step}. "
-            "Lower config.optim.learning_rate, lengthen "
-            "config.schedule.warmup_epochs or set config.optim.clip_norm, and start again in another --workdir"
+    if numbers["skipped"]:
+        monitor.say(
+            f"warning: {numbers['skipped']:.0f} updates before {step + 1:,} were left out: loss or gradient not finite"
         )
-    monitor.train(step, numbers, images=images)
-
-
-def _judge(
-    parts: Parts,
-    state: TrainState,
-    loop: _Loop,
-    stage: Stage,
-    checkpointer: checkpoint.Checkpointer,
-    monitor: Monitor,
-) -> TrainState:
-    """Evaluates on val, updates the loop's variables and saves; returns the state, whose rate may have dropped."""
-    config, step = parts.config, int(state.step)
-    monitor.status("evaluating")
-    weights = transitions.judged_weights(parts, state, stage.judge, image_size=stage.image_size)
-    split = parts.dataset.splits["val"]
-    found = wiring.predictions(parts, weights, split, image_size=stage.image_size, views=stage.views)
-    judged = metrics.evaluate(found, parts.dataset.class_names)
-    rank, improved = metrics.rank(judged, config.eval.metric), False
-    if stage.train:
-        improved = loop.best is None or rank > loop.best
-        loop.best = rank if improved else loop.best
-        waits = [
-            Patience(**w).after(rank, min_delta=config.eval.min_delta) for w in (loop.patience, loop.stage_patience)
-        ]
-        loop.patience, loop.stage_patience = map(dataclasses.asdict, waits)
-    else:  # numbers of other views than those of training do not compete
-        rank = -math.inf
-    monitor.evaluated(step, "val", judged, best=improved)
-    state = transitions.with_judged_statistics(state, stage.judge, weights)
-    if stage.spec.name == "plateau":
-        state = _after_plateau(parts, state, loop, stage, judged, monitor)
-    ending = f"early: {config.eval.metric} on val has not improved for"
-    if config.eval.patience and loop.patience["waited"] >= config.eval.patience:
-        loop.stopped = True
-        monitor.say(f"stopping {ending} {loop.patience['waited']} evaluations")
-    elif _is_over(stage, loop) and step < stage.stop:
-        monitor.say(f"ending the stage {stage.name!r} {ending} {loop.stage_patience['waited']} evaluations")
-    monitor.status("saving")
-    checkpointer.save(state, _meta(parts, stage, loop, state), rank=rank)
-    return state
-
-
-def _is_over(stage: Stage, loop: _Loop) -> bool:
-    """Whether the stage's own patience has ended."""
-    return 0 < stage.patience <= loop.stage_patience["waited"]
-
-
-def _with_fresh_waits(parts: Parts, state: TrainState, loop: _Loop, stage: Stage) -> TrainState:
-    """A stage waits anew for its own patience; one with another schedule than the one before begins at its own peak."""
-    if int(state.step) != stage.start or stage.number == 0:
-        return state
-    loop.stage_patience = dataclasses.asdict(Patience())
-    if stage.spec == parts.stages[stage.number - 1].spec:
-        return state
-    loop.plateau = dataclasses.asdict(Plateau())
-    return wiring.rescaled(parts.mesh, state, 1.0)
-
-
-def _after_plateau(
-    parts: Parts, state: TrainState, loop: _Loop, stage: Stage, judged: metrics.Report, monitor: Monitor
-) -> TrainState:
-    rule = stage.schedule
-    before = Plateau(**loop.plateau)
-    after = before.after(
-        judged.number(rule.metric),
-        lower_is_better=rule.metric in metrics.LOWER_IS_BETTER,
-        factor=rule.factor,
-        patience=rule.patience,
-        lowest=rule.final,
-    )
-    loop.plateau = dataclasses.asdict(after)
-    if after.scale == before.scale:
-        return state
-    monitor.say(f"{rule.metric} on val has not improved: learning rate now {stage.peak * after.scale:.2e}")
-    return wiring.rescaled(parts.mesh, state, after.scale)
-
-
-def _meta(parts: Parts, stage: Stage, loop: _Loop, state: TrainState) -> checkpoint.Meta:
-    return checkpoint.Meta(
-        config=parts.config,
-        class_names=parts.dataset.class_names,
-        image_size=stage.image_size,
-        fingerprint=parts.fingerprint,
-        loop=dataclasses.asdict(loop),
-        judged=transitions.judged_name(state, stage.judge),
-    )
+    monitor.train(step, numbers, images=images, ids=ids)

@@ -1,6 +1,7 @@
 """What training steps measure, as a `clu.metrics.Collection`: sums over weights, so that merging is exact."""
 
 # No `from __future__ import annotations` here: CLU reads the annotations of a Collection as classes.
+import dataclasses
 from typing import Any, Self
 
 import flax.struct
@@ -59,18 +60,76 @@ class MeanAccuracy(WeightedMean):
         return cls.of(hit.astype(jnp.float32), weight)
 
 
-def _grad_norm(*, grad_norm: Any, **_: Any) -> Any:
-    return jnp.asarray(grad_norm, jnp.float32)
+@flax.struct.dataclass
+class Last(clu_metrics.Metric):
+    """The latest number; NaN in what it merges with means "none", so that a skipped update leaves it."""
+
+    value: Any
+
+    @classmethod
+    def empty(cls) -> Self:
+        """None yet."""
+        return cls(value=jnp.full((), jnp.nan, jnp.float32))
+
+    def merge(self, other: Any) -> Self:
+        """The later one, unless it is none."""
+        return type(self)(value=jnp.where(jnp.isnan(other.value), self.value, other.value))
+
+    def compute(self) -> Any:
+        """The number."""
+        return self.value
 
 
-def _learning_rate(*, learning_rate: Any, **_: Any) -> Any:
-    # A schedule of Python numbers is weakly typed, and a weak type in the carried metrics compiles the step twice.
-    return jnp.asarray(learning_rate, jnp.float32)
+@flax.struct.dataclass
+class LastGradNorm(Last):
+    """L2 norm of the gradient."""
+
+    @classmethod
+    def from_model_output(cls, *, grad_norm: Any, **_: Any) -> Self:
+        """From `grad_norm`."""
+        return cls(value=jnp.asarray(grad_norm, jnp.float32))
+
+
+@flax.struct.dataclass
+class LastLearningRate(Last):
+    """Learning rate."""
+
+    @classmethod
+    def from_model_output(cls, *, learning_rate: Any, **_: Any) -> Self:
+        """From `learning_rate`."""
+        # A schedule of Python numbers is weakly typed, and a weak type in the carried metrics compiles the step twice.
+        return cls(value=jnp.asarray(learning_rate, jnp.float32))
+
+
+@flax.struct.dataclass
+class Skipped(clu_metrics.Metric):
+    """Updates that were left out because a number was not finite: all of them, and the last ones without a gap."""
+
+    count: Any
+    row: Any
+
+    @classmethod
+    def empty(cls) -> Self:
+        """None so far."""
+        return cls(count=jnp.zeros((), jnp.float32), row=jnp.zeros((), jnp.float32))
+
+    @classmethod
+    def from_model_output(cls, **_: Any) -> Self:
+        """Of an update that was made."""
+        return cls.empty()
+
+    def merge(self, other: Any) -> Self:
+        """`other` is the update after these."""
+        return type(self)(count=self.count + other.count, row=jnp.where(other.row > 0, self.row + other.row, 0.0))
+
+    def compute(self) -> Any:
+        """How many were left out."""
+        return self.count
 
 
 @flax.struct.dataclass
 class TrainMetrics(clu_metrics.Collection):
-    """What training steps report: mean loss and accuracy, and the last gradient norm and learning rate.
+    """What training steps report: mean loss and accuracy, the last gradient norm and learning rate, skipped updates.
 
     Inside `jax.jit`: `TrainMetrics.single_from_model_output(loss=[B], logits=[B, K], label=[B, K], weight=[B],
     grad_norm=scalar, learning_rate=scalar)` and `a.merge(b)`, b being the later one. On the host: `compute()`.
@@ -78,8 +137,36 @@ class TrainMetrics(clu_metrics.Collection):
 
     loss: MeanLoss
     accuracy: MeanAccuracy
-    grad_norm: clu_metrics.LastValue.from_fun(_grad_norm)  # pyright: ignore[reportInvalidTypeForm]
-    learning_rate: clu_metrics.LastValue.from_fun(_learning_rate)  # pyright: ignore[reportInvalidTypeForm]
+    grad_norm: LastGradNorm
+    learning_rate: LastLearningRate
+    skipped: Skipped
+
+    @classmethod
+    def skip(cls) -> Self:
+        """One update that was left out."""
+        one = jnp.ones((), jnp.float32)
+        return dataclasses.replace(cls.empty(), skipped=Skipped(count=one, row=one))
+
+    def fresh(self) -> Self:
+        """Nothing seen yet, but for the updates that were skipped last, without a gap."""
+        return self.empty().after(self.skipped.row)
+
+    def after(self, skipped: Any) -> Self:
+        """These numbers, where the latest updates, so many, were skipped."""
+        row = jnp.asarray(skipped, jnp.float32)
+        return dataclasses.replace(self, skipped=dataclasses.replace(self.skipped, row=row))
+
+    def to_json(self) -> list[str]:
+        """Its numbers, for `from_json`; hexadecimal, as JSON has no NaN. Waits for the device."""
+        return [float(x).hex() for x in jax.tree.leaves(jax.device_get(self))]
+
+    @classmethod
+    def from_json(cls, numbers: list[str]) -> Self:
+        """What `to_json` was called on, to the bit."""
+        leaves, tree = jax.tree.flatten(cls.empty())
+        return tree.unflatten(
+            [np.asarray(float.fromhex(x), leaf.dtype) for x, leaf in zip(numbers, leaves, strict=True)]
+        )
 
     def compute(self) -> dict[str, float]:
         """Waits for the device, then {name: float}; NaN where every weight was 0."""

@@ -30,7 +30,7 @@ def entered(parts: Parts, stage: Stage, state: TrainState, checkpointer: checkpo
         state = dataclasses.replace(state, **weights, average=kept)
     if stage.fresh:
         fresh = jax.jit(wiring.optimizer(parts, stage).init)(state.params)
-        state = dataclasses.replace(state, opt_state=parallel.replicate(parts.mesh, fresh))
+        state = dataclasses.replace(state, opt_state=parallel.put(parts.mesh, fresh, parts.config.parallel))
     average = config.average
     if "swa" in average.name and average.swa_first and step == round(average.swa_start * parts.per_epoch):
         snapshot = jax.jit(averaging.snapshot)(state.average["swa"], state.params, state.model_state)
@@ -61,12 +61,12 @@ def taught(parts: Parts, state: TrainState, checkpointer: checkpoint.Checkpointe
 
 def _copied(parts: Parts, tree: Tree) -> Tree:
     """Buffers of its own: the step gives its state's away, and none can be given away twice."""
-    return parallel.replicate(parts.mesh, jax.tree.map(jnp.copy, tree))
+    return parallel.put(parts.mesh, jax.tree.map(jnp.copy, tree), parts.config.parallel)
 
 
 def best_weights(parts: Parts, checkpointer: checkpoint.Checkpointer) -> dict[str, Tree]:
     """{"params", "model_state"} that were judged best so far."""
-    state, meta = wiring.restored(parts, checkpointer, checkpointer.best())
+    state, meta = checkpointer.best_of(lambda step: wiring.restored(parts, checkpointer, step))
     return judged_weights(parts, state, meta.judged, image_size=meta.image_size)
 
 
@@ -145,8 +145,9 @@ def candidates(parts: Parts, checkpointer: checkpoint.Checkpointer) -> Iterator[
     """The best checkpoint, then, where the run kept any: the soup of the best checkpoints, the SWA mean (unless that is
     the best checkpoint), and for comparison the last weights and the last running average. One at a time: each may fill
     the memory."""
-    config, ranked, last = parts.config.average, checkpointer.ranked(), checkpointer.latest()
-    state, meta = wiring.restored(parts, checkpointer, ranked[0])
+    config = parts.config.average
+    state, meta = checkpointer.best_of(lambda step: wiring.restored(parts, checkpointer, step))
+    ranked, last = checkpointer.ranked(), checkpointer.latest()
     size = meta.image_size
     best_count = int(state.average["swa"]["count"]) if meta.judged == "swa" else 0
     yield Candidate("best checkpoint", ranked[0], size, judged_weights(parts, state, meta.judged, image_size=size))
@@ -170,4 +171,4 @@ def candidates(parts: Parts, checkpointer: checkpoint.Checkpointer) -> Iterator[
 
 def _member(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> dict[str, Tree]:
     state, meta = wiring.restored(parts, checkpointer, step)
-    return jax.device_get(judged_weights(parts, state, meta.judged, image_size=meta.image_size))
+    return jax.tree.map(parallel.to_host, judged_weights(parts, state, meta.judged, image_size=meta.image_size))

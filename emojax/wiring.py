@@ -32,7 +32,7 @@ from emojax.data import mixing, pipeline
 from emojax.errors import CheckpointError, ConfigError
 from emojax.preprocess import normalise
 from emojax.stages import Stage
-from emojax.types import Dataset, Predictions, Split, TrainState, Tree
+from emojax.types import Batch, Dataset, Predictions, Split, TrainState, Tree
 from emojax.views import VIEWS
 
 HEAD = "^head/"
@@ -137,7 +137,7 @@ def check_model(config: Config) -> None:
 
 def initial_state(parts: Parts) -> TrainState:
     """The state before the first update, on every device."""
-    return parallel.replicate(parts.mesh, jax.jit(lambda key: _initial(parts, key))(parts.key))
+    return parallel.put(parts.mesh, jax.jit(lambda key: _initial(parts, key))(parts.key), parts.config.parallel)
 
 
 def _initial(parts: Parts, key: jax.Array) -> TrainState:
@@ -193,7 +193,18 @@ def _compile(parts: Parts, stage: Stage) -> step.Step:
         frozen=stage.frozen,
         accumulate=config.optim.accumulate,
     )
-    return jax.jit(function, donate_argnums=0, compiler_options=parallel.compiler_options())
+    placed = _placed(function, parts) if parts.mesh.shape["fsdp"] > 1 else function
+    return jax.jit(placed, donate_argnums=0, compiler_options=parallel.compiler_options())
+
+
+def _placed(function: step.Step, parts: Parts) -> step.Step:
+    """The step with its new state where the old one lies: left alone, XLA may choose otherwise."""
+
+    def train_step(state: TrainState, totals: Any, batch: Batch, key: jax.Array) -> tuple[TrainState, Any]:
+        state, totals = function(state, totals, batch, key)
+        return parallel.put(parts.mesh, state, parts.config.parallel), totals
+
+    return train_step
 
 
 def train_batches(parts: Parts, stage: Stage, *, start: int) -> pipeline.Loader:
@@ -218,8 +229,16 @@ def train_batches(parts: Parts, stage: Stage, *, start: int) -> pipeline.Loader:
     )
 
 
-def predictions(parts: Parts, weights: dict[str, Tree], split: Split, *, image_size: int, views: str) -> Predictions:
-    """Predictions of {"params", "model_state"} for a split."""
+def predictions(
+    parts: Parts,
+    weights: dict[str, Tree],
+    split: Split,
+    *,
+    image_size: int,
+    views: str,
+    poll: Callable[[], None] = lambda: None,
+) -> Predictions:
+    """Predictions of {"params", "model_state"} for a split; `poll` as in `predict.over`."""
     config = parts.config
     with pipeline.eval_batches(
         split,
@@ -231,7 +250,7 @@ def predictions(parts: Parts, weights: dict[str, Tree], split: Split, *, image_s
         process=parallel.process(),
     ) as batches:
         return predict.over(
-            parts.infer(views), weights["params"], weights["model_state"], batches, split, mesh=parts.mesh
+            parts.infer(views), weights["params"], weights["model_state"], batches, split, mesh=parts.mesh, poll=poll
         )
 
 
@@ -245,7 +264,7 @@ def restored(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> 
     like = jax.eval_shape(lambda: _initial(parts, parts.key))
     if checkpointer.teacher_at(step):
         like = dataclasses.replace(like, teacher={"params": like.params, "model_state": like.model_state})
-    state, meta = checkpointer.restore(parallel.replicated_shapes(parts.mesh, like), step)
+    state, meta = checkpointer.restore(parallel.shapes(parts.mesh, like, parts.config.parallel), step)
     if meta.class_names != parts.dataset.class_names:
         raise CheckpointError(
             f"the checkpoint's classes are {', '.join(meta.class_names)}; "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from emojax import checkpoint, paths
+from emojax import checkpoint, checkpoint_store, paths
 from emojax.checkpoint import Checkpointer, Meta
 from emojax.config import CheckpointConfig, Config
 from emojax.errors import CheckpointError
@@ -141,10 +142,24 @@ def test_another_model_is_named(keeper):
         keeper.restore(dataclasses.replace(make_state(), average={"params": {}, "x": jnp.ones(1)}), 3)
 
 
-def test_saving_a_step_twice_is_an_error(keeper):
+def test_saving_a_step_twice_replaces_it(keeper, tmp_path):
+    """As when an evaluation was owed: the rank comes later."""
+    keeper.save(make_state(), META, rank=-math.inf)
     keeper.save(make_state(), META, rank=1.0)
-    with pytest.raises(CheckpointError, match="checkpoint 3"):
-        keeper.save(make_state(), META, rank=1.0)
+    keeper._manager.wait_until_finished()
+    assert keeper.meta(3).rank == 1.0 and keeper.ranked() == [3]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3"]
+
+
+def test_a_full_disk_is_told_before_anything_is_written(keeper, monkeypatch, tmp_path):
+    keeper.save(make_state(step=1), META, rank=1.0)
+    keeper._manager.wait_until_finished()
+    monkeypatch.setattr(checkpoint_store.shutil, "disk_usage", lambda path: SimpleNamespace(free=17 << 20))
+    keeper.save(make_state(step=2), META, rank=2.0)
+    monkeypatch.setattr(checkpoint_store.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 20))
+    with pytest.raises(CheckpointError, match="1 MiB are free, and a checkpoint needs 16"):
+        keeper.save(make_state(step=3), META, rank=3.0)
+    assert keeper.latest() == 2
 
 
 def test_every_flipped_bit_in_the_arrays_is_noticed(tmp_path):

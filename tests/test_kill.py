@@ -33,7 +33,7 @@ def start(folder, run):
 def outcome(run):
     keeper = checkpoint.Checkpointer(run, CheckpointConfig())
     step = keeper.latest()
-    digests = checkpoint.read_meta(keeper._manager, step, run).digests
+    digests = keeper.meta(step).digests
     keeper.close()
     rows = [r for r in jsonl.read(run / "metrics.jsonl") if r["kind"] in ("train", "eval")]
     return step, digests, rows

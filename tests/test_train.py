@@ -56,7 +56,7 @@ def rows(run):
 def final_state(run):
     keeper = checkpoint.Checkpointer(run, CheckpointConfig())
     step = keeper.latest()
-    meta = checkpoint.read_meta(keeper._manager, step, run)
+    meta = keeper.meta(step)
     keeper.close()
     return step, meta
 
@@ -98,10 +98,10 @@ def test_resuming_is_exact(tmp_path, folder, finished, monkeypatch, crash_at):
 
     original = train._log
 
-    def crash(pending, monitor):
-        if pending[0] == crash_at:
+    def crash(step, *rest):
+        if step == crash_at:
             raise CrashError
-        original(pending, monitor)
+        original(step, *rest)
 
     monkeypatch.setattr(train, "_log", crash)
     with pytest.raises(CrashError):

@@ -6,7 +6,7 @@ import importlib
 import sys
 
 from emojax import __version__, memory
-from emojax.errors import EmojaxError
+from emojax.errors import EmojaxError, told
 
 VERBS = {
     "train": "train from a recipe; the same as python -m emojax.main",
@@ -16,6 +16,9 @@ VERBS = {
     "kfold": "cross-validate a recipe",
     "ensemble": "average the predictions of several runs",
     "data": "pack a data set into one file per split",
+    "checkpoints": "list or verify the checkpoints of a run",
+    "verify-resume": "prove on your recipe that a killed run loses nothing",
+    "launch": "several processes of one training on this machine",
     "find-lr": "look for a learning rate, with a plot",
 }
 
@@ -24,7 +27,7 @@ _HELP = """usage: emojax VERB [options]
 {verbs}
 
 emojax VERB --help tells the options of a verb. Exit codes: 0 done, 2 bad input, 3 checkpoint, 4 work directory,
-5 training diverged."""
+5 training diverged, 6 every checkpoint is damaged, 130 stopped by Ctrl-C and 143 by SIGTERM, with everything saved."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     verb = arguments[0] if arguments else "--help"
     if verb in ("--help", "-h", "help"):
-        table = "\n".join(f"  {name:<10} {text}" for name, text in VERBS.items())
+        table = "\n".join(f"  {name:<13} {text}" for name, text in VERBS.items())
         sys.stdout.write(_HELP.format(verbs=table) + "\n")
         return 0
     if verb == "--version":
@@ -50,5 +53,5 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except EmojaxError as error:
-        sys.stderr.write(f"emojax: error: {error}\n")
+        sys.stderr.write(f"emojax: {told(error)}\n")
         return error.exit_code

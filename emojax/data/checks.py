@@ -112,11 +112,15 @@ def scan(split: Split, *, cache: Cache, progress: Progress) -> Scan:
     # One at a time, small images cost less than handing them to a thread does.
     parts = [range(n)[i : i + _AT_ONCE] for i in range(0, n, _AT_ONCE)]
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        for some in pool.map(look_at, parts):
-            done += some
-            if done - told >= every or done == n:
-                told = done
-                progress(done, n)
+        try:
+            for some in pool.map(look_at, parts):
+                done += some
+                if done - told >= every or done == n:
+                    told = done
+                    progress(done, n)
+        except BaseException:  # a signal, told by `progress`: nobody waits for the rest
+            pool.shutdown(cancel_futures=True)
+            raise
     return Scan(dict(sorted(reasons.items())), digests, held.result(reasons))
 
 

@@ -1,0 +1,192 @@
+"""How checkpoints lie on disk: Orbax, with a commit marker, digests and a seal. Only `checkpoint.py` uses this."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from emojax import paths
+from emojax.checkpoint_meta import Meta, digest
+from emojax.errors import CheckpointError, DamagedError
+from emojax.types import Tree
+
+FOLDER = "checkpoints"
+ITEMS = ("params", "model_state", "opt_state", "average", "teacher")
+_SPARE = 16 << 20
+"""Bytes beside the arrays of a checkpoint that must be free: its description, and what else is written meanwhile."""
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every save; the monitor says what matters
+
+
+def save(
+    manager: ocp.CheckpointManager, step: int, items: dict[str, Tree], meta: Meta, *, rank: float, folder: Path
+) -> None:
+    """Writes {item: tree} and `meta`, with digests, in the background; see `Checkpointer.save`."""
+    items = {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
+    leaves = paths.flatten(items)
+    _require_space(folder, sum(x.nbytes for x in leaves.values()))
+    meta = dataclasses.replace(
+        meta,
+        rank=rank if math.isfinite(rank) else None,
+        digests={path: digest(x) for path, x in leaves.items()},
+        shapes={path: list(x.shape) for path, x in leaves.items()},
+    )
+    args = ocp.args.Composite(
+        meta=ocp.args.JsonSave(meta.to_json()),
+        **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
+    )
+    metrics = {"rank": rank if math.isfinite(rank) else -1e300}
+    try:
+        saved = manager.save(step, args=args, metrics=metrics | {"step": step})
+    except Exception as error:
+        raise CheckpointError(f"{folder}: checkpoint {step} could not be written: {error}") from error
+    if not saved:  # Orbax says no silently, for example when the step exists
+        raise CheckpointError(f"{folder}: checkpoint {step} was refused; is there a newer one already?")
+
+
+def _require_space(folder: Path, size: int) -> None:
+    """Raises `CheckpointError` when a checkpoint of `size` bytes would not fit: half of one is worth nothing."""
+    free = shutil.disk_usage(folder).free
+    if free < size + _SPARE:
+        raise CheckpointError(
+            f"{folder}: {free >> 20:,} MiB are free, and a checkpoint needs {(size + _SPARE) >> 20:,}. Make room: the "
+            "same command goes on from the last checkpoint"
+        )
+
+
+def ranked(manager: ocp.CheckpointManager) -> list[int]:
+    """Steps of the ranked checkpoints that are kept, best first; the newest one when none was ever ranked."""
+    steps = sorted(manager.all_steps(), key=lambda step: rank_key(manager.metrics(step)), reverse=True)
+    found = [step for step in steps if rank_key(manager.metrics(step))[0] > -1e300]
+    return found or steps[:1]
+
+
+def rank_key(metrics: Any) -> Any:
+    """Sort key of a checkpoint, (rank, tie-break): the metric, and the earlier of equals."""
+    if not metrics:
+        return (-math.inf, 0)
+    rank = float(metrics["rank"])
+    # Unranked checkpoints among themselves: the newest.
+    return (rank, int(metrics["step"]) if rank == -1e300 else -int(metrics["step"]))
+
+
+def broken(folder: Path) -> list[int]:
+    """Steps of checkpoints whose rank cannot be read: with one of these, Orbax opens none."""
+    found = []
+    for path in folder.glob("[0-9]*/metrics/metrics"):
+        try:
+            json.loads(path.read_bytes())["rank"]
+        except (ValueError, KeyError, TypeError, OSError):
+            found.append(int(path.parts[-3]))
+    return sorted(found)
+
+
+def check_rank(manager: ocp.CheckpointManager, step: int, meta: Meta, folder: Path) -> None:
+    """The rank lies in two places: where Orbax looks for the best checkpoint, and under the seal."""
+    rank, _ = rank_key(manager.metrics(step))
+    if (None if rank <= -1e300 else rank) != meta.rank:
+        raise DamagedError(f"{folder / str(step)} is damaged: its rank is not the one that was saved")
+
+
+def manager(
+    workdir: Path, *, folder: str = FOLDER, keep_last: int = 1, keep_best: int = 1, read_only: bool = False
+) -> ocp.CheckpointManager:
+    """The manager of WORKDIR/folder, which keeps the latest and the best checkpoints. Raises `DamagedError` when Orbax
+    could not open it."""
+    if bad := broken(workdir / folder):
+        raise DamagedError(
+            f"{workdir / folder / str(bad[0])} is damaged: its rank cannot be read; a resumed run goes on"
+        )
+    best = policies.BestN(get_metric_fn=rank_key, n=keep_best, keep_checkpoints_without_metrics=False)
+    options = ocp.CheckpointManagerOptions(
+        best_fn=lambda metrics: rank_key(metrics)[0],
+        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), best]),
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+        # The default trusts any folder with a number for a name; a commit marker is proof.
+        atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),
+    )
+    handlers = {name: ocp.StandardCheckpointHandler() for name in ITEMS} | {"meta": ocp.JsonCheckpointHandler()}
+    return ocp.CheckpointManager((workdir / folder).resolve(), options=options, item_handlers=handlers)
+
+
+def read_meta(manager: ocp.CheckpointManager, step: int, folder: Path) -> Meta:
+    """The JSON part of a checkpoint."""
+    try:
+        values = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        return Meta.from_json(values, f"{folder / str(step)}")
+    except DamagedError:
+        raise
+    except Exception as error:
+        raise DamagedError(
+            f"{folder / str(step)} is damaged: its description cannot be read ({_brief(error)})"
+        ) from error
+
+
+def restore(
+    manager: ocp.CheckpointManager, step: int, target: dict[str, Tree], meta: Meta, folder: Path
+) -> dict[str, Tree]:
+    """Reads items into arrays placed like those of `target`; raises `DamagedError` unless every digest is right, and
+    `CheckpointError` for a checkpoint of another model."""
+    where = folder / str(step)
+    _check_shapes(target, meta, where)
+    try:
+        args = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in target.items()}
+        found = manager.restore(step, args=ocp.args.Composite(**args))
+    except Exception as error:
+        raise DamagedError(f"{where} is damaged: {_brief(error)}") from error
+    items = {name: found[name] for name in target}
+    for path, x in paths.flatten(items).items():
+        if digest(x) != meta.digests.get(path):
+            raise DamagedError(f"{where} is damaged: {path} differs from what was saved")
+    return items
+
+
+def verify(manager: ocp.CheckpointManager, step: int, meta: Meta, folder: Path) -> None:
+    """Reads every array of a checkpoint, without the model it is of; raises `DamagedError` unless all digests are
+    right."""
+    where, names = folder / str(step), sorted({path.split("/")[0] for path in meta.digests})
+    try:
+        found = manager.restore(step, args=ocp.args.Composite(**{name: ocp.args.StandardRestore() for name in names}))
+    except Exception as error:
+        raise DamagedError(f"{where} is damaged: {_brief(error)}") from error
+    got = {path: digest(x) for path, x in paths.flatten({name: found[name] for name in names}).items()}
+    if bad := sorted(path for path in meta.digests.keys() | got.keys() if meta.digests.get(path) != got.get(path)):
+        raise DamagedError(f"{where} is damaged: {bad[0]} differs from what was saved")
+
+
+def _check_shapes(target: dict[str, Tree], meta: Meta, where: Path) -> None:
+    """Says in words where a checkpoint is of another model, before Orbax says it in its own."""
+    wanted = paths.flatten(target)
+    saved = {path for path in meta.digests if path.split("/")[0] in target}
+    missing, extra = sorted(set(wanted) - saved), sorted(saved - set(wanted))
+    if missing or extra:
+        shown = [f"not in the checkpoint: {p}" for p in missing[:3]] + [
+            f"only in the checkpoint: {p}" for p in extra[:3]
+        ]
+        raise CheckpointError(f"{where} is of another model or optimizer: " + "; ".join(shown))
+    for path, leaf in sorted(wanted.items(), key=lambda item: ITEMS.index(item[0].split("/")[0])):
+        shape = tuple(meta.shapes[path])
+        if shape != tuple(leaf.shape):
+            raise CheckpointError(
+                f"{where} is of another model: {path} has shape {shape} there, {tuple(leaf.shape)} here"
+            )
+
+
+def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(x, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+
+def _brief(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}"

@@ -1,0 +1,152 @@
+"""Damaged checkpoints: noticed, set aside, and the run goes on from the one before."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from harness import CrashError, at, crash, finish, same, small, steps
+
+from emojax import checkpoint, cli, train
+from emojax.errors import LostError
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory, pictures):
+    """A run that was killed after update 8, with complete checkpoints at 4 (judged) and 6."""
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    config = small(pictures)
+    with pytest.MonkeyPatch.context() as patch, at(patch, train, "_note", 8, crash), pytest.raises(CrashError):
+        finish(config, run)
+    assert steps(run) == [4, 6]
+    return run
+
+
+def files_of(run, step):
+    return sorted(p for p in (run / "checkpoints" / str(step)).rglob("*") if p.is_file())
+
+
+def copy(stopped, to):
+    shutil.copytree(stopped, to)
+    return to
+
+
+def test_bit_flips_in_the_latest_checkpoint_are_never_silent(tmp_path, stopped):
+    """100 flips anywhere in it: either it is damaged, or every array and the description are what was saved."""
+    run = copy(stopped, tmp_path / "run")
+    rows = {row.name: row for row in checkpoint.inspect(run, verify=True)}
+    assert not any(row.damaged for row in rows.values())
+    shutil.rmtree(run / "checkpoints/4")
+    rng, noticed, harmless = np.random.default_rng(0), 0, []
+    files = files_of(run, 6)
+    sizes = np.array([path.stat().st_size for path in files], float)
+    for _ in range(100):
+        path = files[rng.choice(len(files), p=sizes / sizes.sum())]
+        good = path.read_bytes()
+        bad = bytearray(good)
+        bad[rng.integers(len(bad))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bad)
+        found = {row.name: row for row in checkpoint.inspect(run, verify=True)}.get("checkpoints/6")
+        if found is None or found.damaged:
+            noticed += 1
+        else:  # `inspect` compared every array and the sealed description with what was saved
+            harmless.append(path.name)
+        path.write_bytes(good)
+    assert noticed + len(harmless) == 100 and noticed >= 60, harmless
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "empty", "delete"])
+def test_the_run_goes_on_from_the_checkpoint_before(tmp_path, stopped, pictures, alone, capsys, how):
+    run = copy(stopped, tmp_path / "run")
+    path = max((p for p in files_of(run, 6) if "/d/" in str(p)), key=lambda p: p.stat().st_size)
+    data = bytearray(path.read_bytes())
+    if how == "flip":
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
+    elif how == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(data[: len(data) // 2] if how == "truncate" else b"")
+    finish(small(pictures), run)
+    assert "damaged" in capsys.readouterr().err
+    assert (run / "checkpoints/damaged-6").is_dir()
+    assert same(run, alone) == []
+
+
+@pytest.mark.slow
+def test_every_file_of_the_latest_checkpoint_truncated_emptied_or_deleted(tmp_path, stopped, pictures, alone):
+    for i, path in enumerate(files_of(stopped, 6)):
+        for how in ("half", "empty", "delete"):
+            run = copy(stopped, tmp_path / f"{i}-{how}")
+            victim = run / path.relative_to(stopped)
+            data = victim.read_bytes()
+            if how == "delete":
+                victim.unlink()
+            else:
+                victim.write_bytes(data[: len(data) // 2] if how == "half" else b"")
+            finish(small(pictures), run)
+            assert same(run, alone) == [], (path, how)
+            shutil.rmtree(run)
+
+
+def test_the_description_is_sealed(tmp_path, stopped):
+    """A best value, a class name or a rank that was changed is damage, though it is valid JSON."""
+    run = copy(stopped, tmp_path / "run")
+    folder = run / "checkpoints/4"
+    for name, pattern, to in (
+        ("metrics/metrics", r'"rank": [\d.]+', '"rank": 0.123'),
+        ("meta/metadata", '"blue"', '"grue"'),
+        ("meta/metadata", r'"best": [\d.]+', '"best": 0.123'),
+    ):
+        good = (folder / name).read_text()
+        bad, count = re.subn(pattern, to, good)
+        assert count == 1, name
+        (folder / name).write_text(bad)
+        assert {row.name: row.damaged for row in checkpoint.inspect(run, verify=False)}["checkpoints/4"], name
+        (folder / name).write_text(good)
+    assert not any(row.damaged for row in checkpoint.inspect(run, verify=False))
+
+
+def test_no_checkpoint_left_is_an_error_and_no_fresh_start(tmp_path, stopped, pictures, capsys):
+    run = copy(stopped, tmp_path / "run")
+    for step in (4, 6):
+        for path in files_of(run, step):
+            if "/d/" in str(path):
+                path.write_bytes(b"")
+    config = small(pictures)
+    for _ in range(2):  # the second time too
+        with pytest.raises(LostError, match=r"every checkpoint is damaged \(damaged-4, damaged-6\)") as raised:
+            finish(config, run)
+        assert raised.value.exit_code == 6
+    assert cli.main(["checkpoints", "list", f"--workdir={run}"]) == 3
+    assert "set aside" in capsys.readouterr().out
+    shutil.rmtree(run / "checkpoints")
+    finish(config, run)
+
+
+def test_strange_things_in_the_folder_are_ignored(tmp_path, stopped, pictures, alone):
+    run = copy(stopped, tmp_path / "run")
+    (run / "checkpoints/99").mkdir()
+    (run / "checkpoints/8.orbax-checkpoint-tmp-1").mkdir()
+    (run / "checkpoints/notes.txt").write_text("mine")
+    (run / "checkpoints/loop").symlink_to(run / "checkpoints")
+    finish(small(pictures), run)
+    assert same(run, alone) == []
+    assert (run / "checkpoints/notes.txt").read_text() == "mine"
+
+
+def test_list_and_verify(tmp_path, alone, stopped, capsys):
+    assert cli.main(["checkpoints", "list", f"--workdir={alone}"]) == 0
+    shown = capsys.readouterr().out
+    assert "checkpoints/9" in shown and "model/" in shown and "accuracy" in shown
+    assert cli.main(["checkpoints", "verify", f"--workdir={alone}"]) == 0
+    assert "whole: " in capsys.readouterr().out
+    run = copy(stopped, tmp_path / "run")
+    path = next(p for p in files_of(run, 6) if "/d/" in str(p))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert cli.main(["checkpoints", "verify", f"--workdir={run}"]) == 3
+    out, err = capsys.readouterr()
+    assert "damaged" in out and "1 of 2 checkpoints are damaged: checkpoints/6" in err
+    assert cli.main(["checkpoints", "list", f"--workdir={tmp_path}"]) == 3
+    assert json.loads((alone / "finished.json").read_text())["step"] in steps(alone)
