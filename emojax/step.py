@@ -87,8 +87,8 @@ def make(
             grad_norm=optax.tree.norm(grads),
             learning_rate=now,
         )
-        # One number that is not finite would spoil weights, moments and statistics for good: such an update is left out,
-        # and counted. The branch costs nothing; a `where` on every array costs a sixth of a step.
+        # One number that is not finite would spoil weights, moments and statistics for good: such an update is left
+        # out, and counted. The branch costs nothing; a `where` on every array costs a sixth of a step.
         good = jnp.isfinite(measured.loss.total) & jnp.isfinite(measured.grad_norm.value)
 
         def updated() -> tuple[Tree, Tree]:

@@ -45,3 +45,21 @@ def mesh():
 
     with parallel.mesh() as entered:
         yield entered
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """The data of the fault tests."""
+    import tiny
+
+    return tiny.make_folder(tmp_path_factory.mktemp("faults") / "data")
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory, pictures):
+    """A run of `harness.small` that was left alone."""
+    from harness import finish, small
+
+    run = tmp_path_factory.mktemp("faults") / "alone"
+    finish(small(pictures), run)
+    return run

@@ -10,6 +10,8 @@ from harness import CrashError, at, crash, finish, same, small
 from emojax import paths, train, wiring
 from emojax.data import pipeline
 
+pytestmark = pytest.mark.slow
+
 
 def without(part):
     """`wiring.restored` that forgets a part of the state."""

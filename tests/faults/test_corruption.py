@@ -11,6 +11,8 @@ from harness import CrashError, at, crash, finish, same, small, steps
 from emojax import checkpoint, cli, train
 from emojax.errors import LostError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory, pictures):

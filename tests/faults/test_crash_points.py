@@ -10,6 +10,8 @@ from emojax.data import pipeline
 from emojax.monitor import Monitor
 from emojax.train_metrics import TrainMetrics
 
+pytestmark = pytest.mark.slow
+
 POINTS = {
     "before the copy": (checkpoint_store, "digest", 40),
     "after the digests": (checkpoint_store, "_require_space", 2),

@@ -11,6 +11,8 @@ from emojax import checkpoint, main, preemption, train, wiring
 from emojax.data import checks
 from emojax.errors import InterruptedRunError, told
 
+pytestmark = pytest.mark.slow
+
 
 def stop(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
