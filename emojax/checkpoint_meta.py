@@ -12,7 +12,7 @@ import numpy as np
 
 from emojax import __version__, config_json, parallel
 from emojax.config import Config
-from emojax.errors import DamagedError
+from emojax.errors import CheckpointError, DamagedError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Meta:
     def from_json(cls, values: dict[str, Any], where: str) -> Meta:
         """What `to_json` gave. Raises `DamagedError` when that has changed since."""
         values = dict(values)
+        if values.keys() < {f.name for f in dataclasses.fields(cls)}:
+            raise CheckpointError(f"{where} was written by an emojax of before the seal, which this one cannot check")
         if values.pop("seal", None) != _seal(values):
             raise DamagedError(f"{where} is damaged: its description is not the one that was saved")
         config = config_json.from_json(values["config"], where=f"{where}: config")

@@ -124,7 +124,7 @@ def read_meta(manager: ocp.CheckpointManager, step: int, folder: Path) -> Meta:
     try:
         values = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         return Meta.from_json(values, f"{folder / str(step)}")
-    except DamagedError:
+    except CheckpointError:
         raise
     except Exception as error:
         raise DamagedError(

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from typing import Any
 from emojax import checkpoint, config_json, files, jsonl
 from emojax.config import CheckpointConfig, Config
 from emojax.errors import TrainingError
+
+_SHORTEST = 1.0
+"""Seconds; below, no moment is left in which there is something to stop."""
 
 _RECIPE = '''"""Written by emojax verify-resume: the config beside this file."""
 
@@ -77,7 +81,8 @@ def strike(
     recipe: Path, workdir: Path, *, kills: int, length: float, seed: int, told: Callable[[str], None]
 ) -> list[str]:
     """Starts the run again and again, and stops it at random moments within `length` seconds: SIGKILL, and SIGTERM
-    every third time. Ends after `kills` of them, or with the run. Returns what was done, in words."""
+    every third time. A run that comes to its end before the last of them is begun anew, and stopped earlier. Returns
+    what was done, in words; raises `TrainingError` when the run is too short to be stopped so often."""
     clock, done = random.Random(seed), []
     while len(done) < kills:
         name = "SIGTERM" if len(done) % 3 == 2 else "SIGKILL"
@@ -94,7 +99,11 @@ def strike(
                 continue
         if process.returncode:
             raise TrainingError(f"the run in {workdir} ended with {process.returncode} by itself")
-        break
+        if length < _SHORTEST:
+            raise TrainingError(f"the run is too short to be stopped {kills} times: train longer, or lower --kills")
+        shutil.rmtree(workdir)
+        done, length = [], length * 0.7
+        told("it came to its end first: begun anew")
     return done
 
 
