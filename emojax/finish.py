@@ -32,8 +32,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
     config, dataset = parts.config, parts.dataset
     chosen, compared, on_val = _choose(run)
     meta = dataclasses.replace(checkpointer.meta(chosen.step), image_size=chosen.image_size, judged="weights")
-    if parallel.is_main():
-        checkpoint.save_result(folder, chosen.step, chosen.weights, meta)
+    checkpoint.save_result(folder, chosen.step, chosen.weights, meta)  # by all processes together
     history = monitor.history()
     gone = tuple((name, "became unreadable during training") for name in ending.unreadable)
     about = report.RunInfo(

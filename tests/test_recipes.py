@@ -119,10 +119,10 @@ def test_a_stopped_run_of_a_seed_goes_on_bit_for_bit(tmp_path, folder, monkeypat
     original = train._log
     for step in steps:
 
-        def stop(pending, monitor, step=step):
-            if pending[0] == step:
+        def stop(at, *rest, step=step):
+            if at == step:
                 raise KeyboardInterrupt
-            original(pending, monitor)
+            original(at, *rest)
 
         monkeypatch.setattr(train, "_log", stop)
         with pytest.raises(KeyboardInterrupt):
