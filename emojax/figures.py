@@ -6,9 +6,10 @@ What figures of different threads share inside matplotlib, such as its parser of
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,34 @@ def pixels(figure: Figure) -> UInt8[np.ndarray, "H W 3"]:
     with _RENDERING:
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def svg(figure: Figure, name: str, *, colours: Mapping[str, str]) -> str:
+    """The figure as an `<svg>` element for an HTML page: text stays text in the page's font, and it scales with its box.
+
+    Args:
+      figure: its background is left out.
+      name: different for every figure of a page, for ids.
+      colours: lower-case "#rrggbb" of the figure -> what the page's style sheet calls it, such as "var(--ink)".
+    """
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    figure.patch.set_visible(False)
+    with _RENDERING, mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace("xlink:href", "href")
+    for unwanted in (
+        r"<metadata>.*?</metadata>",
+        r"<defs>\s*<style.*?</style>\s*</defs>",  # would hold for the whole page
+        r" font-family: [^;]*;",
+        r'(?<=<g) id="[^"]*"',
+        r' xmlns:xlink="[^"]*"',
+        r' (width|height)="[\d.]+pt"',
+    ):
+        text = re.sub(unwanted, "", text, flags=re.DOTALL)
+    return re.sub(r"#[0-9a-f]{6}(?=[;\"])", lambda found: colours.get(found[0], found[0]), text)
 
 
 class Figures:

@@ -206,7 +206,8 @@ class Monitor:
             return
         self._throughput.pause()
         numbers = report.numbers()
-        self._record(step, "eval", {"split": split, "n": report.n, **numbers})
+        f1 = [row.f1 for row in report.per_class]
+        self._record(step, "eval", {"split": split, "n": report.n, **numbers, "class_f1": f1})
         self._scalars(step, split, numbers)
         if self._events and (best or split != "val"):  # drawing takes a second: only what will be looked at
             from emojax import plots

@@ -152,6 +152,22 @@ def history(rows: Iterable[Mapping[str, Any]], *, title: str = "Training history
     return figure
 
 
+def throughput(rows: Iterable[Mapping[str, Any]], *, title: str = "Speed") -> Figure:
+    """Images per second and the share of time that waited for data, over the epochs; rows of kind "speed"."""
+    rows = list(rows)
+    figure, axes = _figure(11, 3.6, shape=(1, 2))
+    panels = (("images_per_second", 1, BLUE, "Images per second"), ("data_wait", 100, ORANGE, "Waiting for data, %"))
+    for ax, (name, factor, colour, label) in zip(axes.flat, panels, strict=True):
+        epochs, values = _series(rows, name, factor)
+        ax.plot(epochs, values, color=colour, linewidth=1.6, marker="o" if len(rows) <= 60 else None, markersize=3.5)
+        _style(ax, xlabel="Epoch", ylabel=label, grid="both")
+        top = np.nanmax(values, initial=0.0)
+        ax.set_ylim(0, max(1.08 * top, 10 if name == "data_wait" else 1))
+        ax.set_xlim(0, 1.01 * max(epochs, default=1))
+    _heading(figure, title)
+    return figure
+
+
 def _long_windows(train: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The rows that stand for at least half as many updates as is usual: an evaluation ends a row early, and the mean
     of one or two batches would be drawn as a jump."""

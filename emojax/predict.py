@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from emojax import checkpoint, models, parallel, views as views_lib
 from emojax.config import Config
@@ -24,6 +24,8 @@ from emojax.types import Batch, Predictions, Split, Tree
 
 Infer = Callable[[Tree, Tree, UInt8[Array, "B H W 3"]], Float[Array, "B K"]]
 """(params, model_state, uint8 images) → probabilities. Preprocessing is inside."""
+Explain = Callable[[Tree, Tree, UInt8[Array, "B H W 3"], Int[Array, " B"]], Float[Array, "B Y X"]]
+"""(params, model_state, uint8 images, classes) → evidence in [0, 1]."""
 
 
 def inference_function(model: models.Model, *, views: Sequence[views_lib.View], average: str) -> Infer:
@@ -51,6 +53,15 @@ def inference_function(model: models.Model, *, views: Sequence[views_lib.View], 
         return jax.nn.softmax(found, axis=-1) if average == "logits" else found
 
     return infer
+
+
+def explain_function(model: models.Model) -> Explain:
+    """Where in an image the evidence for a class lies, see `models.class_activation`. Preprocessing is inside."""
+
+    def explain(params: Tree, model_state: Tree, image: Any, classes: Any) -> Any:
+        return models.class_activation(model, params, model_state, normalise(image), classes)
+
+    return jax.jit(explain)
 
 
 def compiled(infer: Infer) -> Infer:
@@ -153,6 +164,11 @@ class Classifier:
             )
             for name, view in zip(names, views_lib.VIEWS[self.views], strict=True)
         }
+
+    def explain(self, images: UInt8[np.ndarray, "B S S 3"], classes: Int[np.ndarray, " B"]) -> Any:
+        """Class-activation maps float32 [B, Y, X] in [0, 1] of images as `predict_split` shows them to the model."""
+        found = explain_function(self._model)(self._weights["params"], self._weights["model_state"], images, classes)
+        return np.asarray(found)
 
     def predict_split(self, split: Split, *, batch_size: int) -> Predictions:
         """Predictions for a split of a data set, as in training's evaluation."""

@@ -10,10 +10,11 @@ import difflib
 
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError
+from emojax.models.cam import class_activation
 from emojax.models.families import FAMILIES, check
 from emojax.models.model import HEAD, Model
 
-__all__ = ["FAMILIES", "HEAD", "Model", "build", "names"]
+__all__ = ["FAMILIES", "HEAD", "Model", "build", "class_activation", "names"]
 
 
 def names() -> list[str]:
