@@ -422,6 +422,8 @@ class MonitorConfig:
     """1 = write TensorBoard event files to WORKDIR/tensorboard."""
     profile_step: int = 0
     """Step from which a profile of ten steps is written to WORKDIR/profile; 0 = none."""
+    pictures: int = 1
+    """1 = report.html holds small pictures of val and test; 0 = none, for pictures that must not be passed on."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -47,7 +47,7 @@ def pixels(figure: Figure) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def svg(figure: Figure, name: str, *, colours: Mapping[str, str]) -> str:
-    """The figure as an `<svg>` element for an HTML page: text stays text in the page's font, and it scales with its box.
+    """The figure as an `<svg>` element for an HTML page: text stays text in the page's font, and it fills its box.
 
     Args:
       figure: its background is left out.

@@ -9,10 +9,24 @@ import shlex
 import sys
 from pathlib import Path
 
-from emojax import checkpoint, config_json, files, metrics, parallel, plots, report, transitions, wiring, workdir
+from emojax import (
+    checkpoint,
+    config_json,
+    files,
+    metrics,
+    parallel,
+    plots,
+    predict,
+    report,
+    transitions,
+    wiring,
+    workdir,
+)
 from emojax.config import Config
 from emojax.errors import TrainingError
 from emojax.judging import Run
+from emojax.report import html
+from emojax.report.pictures import Source
 from emojax.types import Predictions
 
 
@@ -68,11 +82,29 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         if parallel.is_main():
             report.write(folder / "report", split=name, report=judged, predictions=found, history=history, run=about)
     if parallel.is_main():
+        monitor.status("writing the report")
+        html.write(folder, source=_pictures(run, chosen), previous=html.previous_run(folder))
         files.write_json(
             folder / workdir.FINISHED,
             {"step": about.step, "seconds": ending.seconds, "stopped_early": ending.stopped_early},
         )
-    monitor.say(f"report: {folder / 'report' / 'summary.md'}")
+    monitor.say(f"report: {folder / 'report' / html.PAGE}")
+
+
+def _pictures(run: Run, chosen: transitions.Candidate) -> Source | None:
+    """Where the page's pictures come from; weights that lie on several machines cannot explain them on one."""
+    parts, config = run.parts, run.parts.config
+    if not config.monitor.pictures or parallel.process()[1] > 1:
+        return None
+    weights = chosen.weights
+    explain = functools.partial(predict.explain_function(parts.model), weights["params"], weights["model_state"])
+    return Source(
+        splits=parts.dataset.splits,
+        image_size=chosen.image_size,
+        crop=config.eval.crop,
+        fit=config.fit,
+        explain=lambda images, classes: parallel.to_host(explain(images, classes)),
+    )
 
 
 def _choose(run: Run) -> tuple[transitions.Candidate, tuple[report.Compared, ...], Predictions]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import numpy as np
 from clu import parameter_overview
 
-from emojax import class_weights, config as config_lib, parallel, plots
+from emojax import class_weights, config as config_lib, environment, parallel, plots
 from emojax.monitor import Monitor
 from emojax.types import TrainState
 from emojax.wiring import Parts
 
 
-def introduce(parts: Parts, state: TrainState, monitor: Monitor, *, owed: bool) -> None:
-    """Tells what is about to happen; TensorBoard gets the knobs and the learning-rate curve.
+def introduce(parts: Parts, state: TrainState, monitor: Monitor, folder: Path, *, owed: bool) -> None:
+    """Tells what is about to happen; TensorBoard gets the knobs and the learning-rate curve, `folder` the environment.
 
     `owed`: the evaluation of the step where the run goes on is still to come.
     """
@@ -37,6 +39,8 @@ def introduce(parts: Parts, state: TrainState, monitor: Monitor, *, owed: bool) 
         lines=[f"{name:<{indent}}{value}" for name, value in facts.items()],
         parameters=parameter_overview.get_parameter_overview(state.params, include_stats=False),
     )
+    if parallel.is_main():
+        environment.record(folder, step)
     if step == 0 and config.monitor.tensorboard:
         monitor.hparams(dict(config_lib.items(config)))
         steps = np.unique(np.linspace(0, parts.stages[-1].stop - 1, 500).astype(int))

@@ -24,8 +24,8 @@ from emojax.types import Batch, Predictions, Split, Tree
 
 Infer = Callable[[Tree, Tree, UInt8[Array, "B H W 3"]], Float[Array, "B K"]]
 """(params, model_state, uint8 images) → probabilities. Preprocessing is inside."""
-Explain = Callable[[Tree, Tree, UInt8[Array, "B H W 3"], Int[Array, " B"]], Float[Array, "B Y X"]]
-"""(params, model_state, uint8 images, classes) → evidence in [0, 1]."""
+Explain = Callable[[Tree, Tree, Any, Any], Float[Array, "B Y X"]]
+"""(params, model_state, uint8 images [B, H, W, 3], classes int32 [B]) → evidence in [0, 1]."""
 
 
 def inference_function(model: models.Model, *, views: Sequence[views_lib.View], average: str) -> Infer:

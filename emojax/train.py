@@ -28,6 +28,7 @@ from emojax.errors import InterruptedRunError, TrainingError
 from emojax.judging import NotFiniteError, Run
 from emojax.loop import Loop
 from emojax.monitor import Monitor
+from emojax.report import html
 from emojax.stages import Stage, check_length, due
 from emojax.types import TrainState
 from emojax.validate import validate
@@ -57,7 +58,7 @@ def run(config: Config, workdir: str | Path) -> None:
         monitor = stack.enter_context(Monitor(folder, config.monitor, active=parallel.is_main()))
         if dirs.is_finished(folder):
             monitor.say(
-                f"This run is finished: see {folder / 'report' / 'summary.md'}. To train again, use another --workdir."
+                f"This run is finished: see {folder / 'report' / html.PAGE}. To train again, use another --workdir."
             )
             return
         parallel.prepare()
@@ -76,7 +77,7 @@ def run(config: Config, workdir: str | Path) -> None:
         )
         run = Run(parts, checkpointer, monitor, stop)
         state, loop = _start(run)
-        opening.introduce(parts, state, monitor, owed=loop.owed)
+        opening.introduce(parts, state, monitor, folder, owed=loop.owed)
         loop = _train(run, state, loop)
         ending = finish.Ending(seconds=loop.seconds, stopped_early=loop.stopped, unreadable=tuple(loop.unreadable))
         finish.write_result(run, ending, folder)

@@ -1,5 +1,5 @@
-"""`emojax report`: writes the HTML page of a finished run again, from the files that it left; pictures come from its data
-where they are still there."""
+"""`emojax report`: writes the HTML page of a finished run again, from the files that it left; pictures come from its
+data, where they are still there."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ def class_activation(
     """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) of one class per image, from the network's last map.
 
     The channels of the map that the head receives, weighted by the mean gradient of the class's logit and cut at 0: for
-    a mean and a dense layer, the class-activation map of Zhou et al. 2016 (arXiv:1512.04150). In a ViT, whose head reads
-    the class token alone, the map is the patch tokens that go into the last block.
+    a mean and a dense layer, the class-activation map of Zhou et al. 2016 (arXiv:1512.04150). In a ViT, whose head
+    reads the class token alone, the map is the patch tokens that go into the last block.
 
     Args:
       image: normalised, as for `Model.apply`.
@@ -73,4 +73,3 @@ def _shape_of(run: Callable[[Callable[[Array], Array]], Array]) -> tuple[int, ..
 
     jax.eval_shape(lambda: run(note))
     return seen[0]
-

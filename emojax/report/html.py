@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from emojax import __version__, figures, jsonl, plots, predictions_csv
+from emojax import __version__, config_json, environment, figures, jsonl, plots, predictions_csv, workdir
 from emojax.files import write_text
 from emojax.metrics import NUMBERS, WEAK_F1
 from emojax.progress import duration
 from emojax.report import pictures as pictures_lib
 from emojax.report.markdown import count, percent
-from emojax.report.page import MOST, TITLES, shown
+from emojax.report.page import MOST, PERCENT, TITLES, shown
 from emojax.report.pictures import Pictures
 from emojax.types import Predictions
 
@@ -52,14 +52,32 @@ def write(folder: Path, *, source: pictures_lib.Source | None, previous: Path | 
     report = folder / "report"
     splits = {}
     for name in ("test", "val"):
-        if (path := report / f"{name}.json").is_file():
-            content = json.loads(path.read_text(encoding="utf-8"))
+        if content := _json(report / f"{name}.json"):
             predictions, _ = predictions_csv.read(report / f"{name}-predictions.csv")
             seen = source.of(predictions, name) if source and name in source.splits else Pictures({})
             splits[name] = (content, predictions, seen)
     rows = jsonl.read(folder / "metrics.jsonl")
     write_text(report / PAGE, _Page(folder, splits, rows, previous).html())
     return report / PAGE
+
+
+def previous_run(folder: Path) -> Path | None:
+    """The run beside this one that ended last, on data of the same name; None where there is none."""
+    beside = [path for path in folder.resolve().parent.glob(f"*/{workdir.FINISHED}") if path.parent != folder.resolve()]
+    for path in sorted(beside, key=lambda path: path.stat().st_mtime, reverse=True):
+        if _dataset(path.parent) == _dataset(folder):
+            return path.parent
+    return None
+
+
+def _dataset(folder: Path) -> str:
+    contents = [_json(folder / "report" / f"{name}.json") for name in ("test", "val")]
+    return next((content["dataset"] for content in contents if content), "")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 class _Page:
@@ -97,10 +115,11 @@ class _Page:
             ("training", "Training", self._training()),
             ("data", "Data", self._data()),
             ("how", "How it was made", self._how()),
+            ("previous", "Against the run before", self._against()),
         ]
         sections = [Section(*part) for part in made if str(part[2]).strip()]
         first = next(iter(self._contents.values()))
-        config = self._config()
+        config = _json(self._folder / workdir.CONFIG)
         run = {
             **{key: first[key] for key in ("dataset", "result", "step", "selected_by", "command")},
             "model": config.get("model", {}).get("name", "model"),
@@ -225,7 +244,13 @@ class _Page:
             for column, values in content.get("slices", {}).items():
                 largest = sorted(values.items(), key=lambda item: -item[1]["n"])[:MOST]
                 rows = [
-                    (value, f"{s['n']:,}", percent(s["accuracy"]), percent(s["balanced_accuracy"]), f"{s['macro_f1']:.3f}")
+                    (
+                        value,
+                        f"{s['n']:,}",
+                        percent(s["accuracy"]),
+                        percent(s["balanced_accuracy"]),
+                        f"{s['macro_f1']:.3f}",
+                    )
                     for value, s in largest
                 ]
                 titles = [column, "Images", "Accuracy", "Balanced accuracy", "Macro-F1"]
@@ -263,12 +288,39 @@ class _Page:
             ("Training time", "not measured" if seconds is None else duration(seconds)),
         ]
         parts = [self._macros.table(["What", "Value"], facts, left=2)]
-        parts.append(self._macros.code("Knobs that differ from the defaults", "\n".join(content["config_differences"]) or "none"))
+        knobs = "\n".join(content["config_differences"]) or "none"
+        parts.append(self._macros.code("Knobs that differ from the defaults", knobs))
+        for row in environment.read(self._folder):
+            title = f"Environment from update {row.get('from_step', 0):,}"
+            parts.append(self._macros.code(title, "\n".join(_flat(row))))
         return _joined(parts)
 
-    def _config(self) -> dict[str, Any]:
-        path = self._folder / "config.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    def _against(self) -> Any:
+        """The numbers of another run beside those of this one, and the knobs that differ."""
+        if self._previous is None:
+            return ""
+        rows = []
+        for name, content in self._contents.items():
+            other = _json(self._previous / "report" / f"{name}.json")
+            for key in NUMBERS:
+                if content.get(key) is not None and other.get(key) is not None:
+                    change = content[key] - other[key]
+                    values = [shown(key, other[key]), shown(key, content[key])]
+                    points = f"{100 * change:+.1f} points" if key in PERCENT else f"{change:+.4f}"
+                    rows.append((f"{name}: {TITLES[key]}", *values, points))
+        knobs = config_json.differences(workdir.read_config(self._previous), workdir.read_config(self._folder))
+        title = f"Knobs that differ from {self._previous.name}"
+        table = self._macros.table(["Number", self._previous.name, "this run", "Change"], rows)
+        return _joined([table, self._macros.code(title, "\n".join(knobs) or "none")])
+
+
+def _flat(value: Mapping[str, Any]) -> list[str]:
+    """One line per entry, those of inner objects indented."""
+    lines = []
+    for key, entry in value.items():
+        inner = _flat(entry) if isinstance(entry, Mapping) else None
+        lines += [f"{key}: {entry}"] if inner is None else [f"{key}:", *(f"  {line}" for line in inner)]
+    return lines
 
 
 def _joined(parts: Sequence[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Small pictures for the report page: what lies behind the cells of the confusion matrix, and where evidence was seen."""
+"""Small pictures for the report page: what is behind the cells of the confusion matrix, and where evidence was seen."""
 
 from __future__ import annotations
 
