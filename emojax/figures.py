@@ -74,6 +74,13 @@ def svg(figure: Figure, name: str, *, colours: Mapping[str, str]) -> str:
     return re.sub(r"#[0-9a-f]{6}(?=[;\"])", lambda found: colours.get(found[0], found[0]), text)
 
 
+def heat(strength: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
+    """Colours from dark to bright for values in [0, 1], [H, W]."""
+    import matplotlib as mpl
+
+    return mpl.colormaps["inferno"](strength, bytes=True)[..., :3]
+
+
 class Figures:
     """Figures in the order in which they were asked for; a figure takes a third of a second, a step must not wait."""
 

@@ -110,7 +110,8 @@ def test_rows(tmp_path: Path) -> None:
     assert rows(tmp_path, "train")[0] == {"kind": "train", "step": 10, "epoch": 0.5, **NUMBERS, "loss": 0.1}
     assert [row["step"] for row in rows(tmp_path, "train")] == [10, 20, 30, 40]
     first = rows(tmp_path, "eval")[0]
-    assert first == {"kind": "eval", "step": 20, "epoch": 1.0, "split": "val", "n": 20, **report_of(0.5).numbers()}
+    numbers = {**report_of(0.5).numbers(), "class_f1": [row.f1 for row in report_of(0.5).per_class]}
+    assert first == {"kind": "eval", "step": 20, "epoch": 1.0, "split": "val", "n": 20, **numbers}
 
 
 def test_speed_leaves_out_compilation_and_evaluation(tmp_path: Path) -> None:

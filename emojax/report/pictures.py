@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from emojax import figures
 from emojax.data import pipeline
 from emojax.types import Predictions, Split
 
@@ -53,12 +54,14 @@ class Source:
         small, used = {}, 0
         chosen = chosen_records(predictions)
         for start in range(0, len(chosen), 64):
+            if used >= BUDGET:
+                break
             part = chosen[start : start + 64]
             for position, image in zip(part, self._seen(records, part, SIDE), strict=True):
-                small[position] = data_uri(image)
-                used += len(small[position])
-            if used > BUDGET:
-                break
+                uri = data_uri(image)
+                used += len(uri)
+                if used < BUDGET:
+                    small[position] = uri
         maps = {}
         sure = [position for position in mistakes(predictions)[:MISTAKES] if position in small]
         for start in range(0, len(sure), 8):
@@ -106,12 +109,10 @@ def chosen_records(predictions: Predictions) -> list[int]:
 
 def overlay(image: UInt8[np.ndarray, "S S 3"], heat: Float[np.ndarray, "Y X"], side: int) -> UInt8[np.ndarray, "N N 3"]:
     """The image in grey with the evidence over it, `side` pixels wide."""
-    import matplotlib as mpl
-
     grey = np.asarray(Image.fromarray(image).convert("L").resize((side, side), Image.Resampling.BICUBIC), np.float32)
     wide = Image.fromarray(np.asarray(heat, np.float32)).resize((side, side), Image.Resampling.BICUBIC)
     strength = np.clip(np.asarray(wide), 0, 1)[..., None]
-    colour = 255 * mpl.colormaps["inferno"](strength[..., 0])[..., :3]
+    colour = figures.heat(strength[..., 0])
     share = 0.7 * strength**0.7
     return np.clip((1 - share) * grey[..., None] + share * colour, 0, 255).astype(np.uint8)
 

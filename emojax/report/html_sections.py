@@ -1,0 +1,130 @@
+"""The sections of the HTML page that are about the run as a whole; each a function to escaped HTML.
+
+`macros` are those of templates/sections.html, which escape what they are given; `contents` is split → content of its
+JSON file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emojax import config_json, environment, figures, jsonl, plots, workdir
+from emojax.metrics import NUMBERS
+from emojax.progress import duration
+from emojax.report.markdown import percent
+from emojax.report.page import MOST, PERCENT, TITLES, shown
+
+Contents = Mapping[str, Mapping[str, Any]]
+
+COLOURS = {
+    plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.RULE: "var(--rule)", plots.BLUE: "var(--blue)",
+    plots.SKY: "var(--sky)", plots.VERMILION: "var(--vermilion)", plots.GREEN: "var(--green)",
+    plots.ORANGE: "var(--orange)", "#ffffff": "var(--paper)", "#000000": "var(--ink)",
+}  # fmt: skip
+"""Colours of the figures → names in the page's style sheet, which has two sets of them."""
+
+
+def slices(macros: Any, contents: Contents) -> Any:
+    """A table per slice column, by split; nothing where there are none."""
+    parts = []
+    for name, content in contents.items():
+        tables = []
+        for column, values in content.get("slices", {}).items():
+            largest = sorted(values.items(), key=lambda item: -item[1]["n"])[:MOST]
+            rows = [
+                (
+                    value,
+                    f"{s['n']:,}",
+                    percent(s["accuracy"]),
+                    percent(s["balanced_accuracy"]),
+                    f"{s['macro_f1']:.3f}",
+                )
+                for value, s in largest
+            ]
+            titles = [column, "Images", "Accuracy", "Balanced accuracy", "Macro-F1"]
+            tables.append(macros.table(titles, rows, sortable=True))
+        if tables:
+            parts.append((name, joined(tables)))
+    return macros.tabbed("slices", parts) if parts else ""
+
+
+def training(macros: Any, folder: Path) -> Any:
+    """History and speed as figures."""
+    history = jsonl.history(folder / "metrics.jsonl")
+    speed = [row for row in jsonl.read(folder / "metrics.jsonl") if row.get("kind") == "speed"]
+    drawn = [("history", "Loss, accuracy, learning rate and accuracy gap over the epochs", plots.history(history))]
+    if speed:
+        drawn.append(("speed", "Images per second and waiting for data over the epochs", plots.throughput(speed)))
+    return macros.charts(
+        [{"text": text, "svg": figures.svg(figure, name, colours=COLOURS)} for name, text, figure in drawn]
+    )
+
+
+def data(macros: Any, contents: Contents) -> Any:
+    """The images that could not be read."""
+    content = next(iter(contents.values()))
+    if not content.get("skipped"):
+        return ""
+    rows = [(row["id"], row["reason"]) for row in content["skipped"][:MOST]]
+    return macros.table(["Image that could not be read", "Reason"], rows, left=2)
+
+
+def how(macros: Any, contents: Contents, folder: Path) -> Any:
+    """Seed, time, knobs and environment."""
+    content = next(iter(contents.values()))
+    seconds = content.get("seconds")
+    facts = [
+        ("Seed", content["seed"]),
+        ("Test-time views", content["views"]),
+        ("Training time", "not measured" if seconds is None else duration(seconds)),
+    ]
+    parts = [macros.table(["What", "Value"], facts, left=2)]
+    knobs = "\n".join(content["config_differences"]) or "none"
+    parts.append(macros.code("Knobs that differ from the defaults", knobs))
+    for row in environment.read(folder):
+        title = f"Environment from update {row.get('from_step', 0):,}"
+        parts.append(macros.code(title, "\n".join(_flat(row))))
+    return joined(parts)
+
+
+def against(macros: Any, contents: Contents, folder: Path, previous: Path | None) -> Any:
+    """The numbers of another run beside those of this one, and the knobs that differ."""
+    if previous is None:
+        return ""
+    rows = []
+    for name, content in contents.items():
+        other = read_json(previous / "report" / f"{name}.json")
+        for key in NUMBERS:
+            if content.get(key) is not None and other.get(key) is not None:
+                change = content[key] - other[key]
+                values = [shown(key, other[key]), shown(key, content[key])]
+                points = f"{100 * change:+.1f} points" if key in PERCENT else f"{change:+.4f}"
+                rows.append((f"{name}: {TITLES[key]}", *values, points))
+    knobs = config_json.differences(workdir.read_config(previous), workdir.read_config(folder))
+    title = f"Knobs that differ from {previous.name}"
+    table = macros.table(["Number", previous.name, "this run", "Change"], rows)
+    return joined([table, macros.code(title, "\n".join(knobs) or "none")])
+
+
+def _flat(value: Mapping[str, Any]) -> list[str]:
+    """One line per entry, those of inner objects indented."""
+    lines = []
+    for key, entry in value.items():
+        inner = _flat(entry) if isinstance(entry, Mapping) else None
+        lines += [f"{key}: {entry}"] if inner is None else [f"{key}:", *(f"  {line}" for line in inner)]
+    return lines
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Escaped HTML one after the other."""
+    import markupsafe
+
+    return markupsafe.Markup("").join(parts)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,128 @@
+"""What the HTML page shows of one split, as plain values for the templates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from emojax.metrics import NUMBERS, WEAK_F1
+from emojax.report import pictures as pictures_lib
+from emojax.report.markdown import count, percent
+from emojax.report.page import TITLES, shown
+from emojax.report.pictures import Pictures
+from emojax.types import Predictions
+
+
+def split_view(
+    name: str,
+    content: Mapping[str, Any],
+    predictions: Predictions,
+    seen: Pictures,
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What the templates show of one split: `content` of its JSON file, `rows` of metrics.jsonl."""
+    names, confusion = content["class_names"], np.asarray(content["confusion"], np.float64)
+    support, chosen = confusion.sum(axis=1), confusion.sum(axis=0)
+    matrix = [
+        {
+            "name": names[i],
+            "recall": _share(confusion[i, i], support[i]),
+            "first": i == 0,
+            "cells": [
+                {
+                    "key": f"{i},{j}",
+                    "predicted": names[j],
+                    "n": confusion[i, j],
+                    "count": count(confusion[i, j]),
+                    "percent": 100 * confusion[i, j] / support[i] if support[i] else 0.0,
+                    "right": i == j,
+                }
+                for j in range(len(names))
+            ],
+        }
+        for i in range(len(names))
+    ]
+    intervals = content.get("intervals", {})
+    return {
+        "name": name,
+        "n": content["n"],
+        "class_names": names,
+        "numbers": [
+            {
+                "title": TITLES[key],
+                "value": shown(key, content[key]),
+                "interval": " to ".join(shown(key, x) for x in intervals[key]) if key in intervals else "",
+            }
+            for key in NUMBERS
+            if content.get(key) is not None
+        ],
+        "stamps": _stamps(content),
+        "matrix": matrix,
+        "precisions": [_share(confusion[j, j], chosen[j]) for j in range(len(names))],
+        "has_pictures": bool(seen.small),
+        "has_maps": bool(seen.maps),
+        "classes": [
+            {
+                **{key: f"{row[key]:.3f}" for key in ("precision", "recall", "f1")},
+                "name": row["name"],
+                "support": count(row["support"]),
+                "weak": row["support"] > 0 and row["f1"] < WEAK_F1,
+                "trend": _trend(rows, i),
+            }
+            for i, row in enumerate(content["per_class"])
+        ],
+        "mistakes": [
+            {
+                "image": seen.small.get(i),
+                "map": seen.maps.get(i),
+                "predicted": names[predictions.probs[i].argmax()],
+                "confidence": percent(float(predictions.probs[i].max())),
+                "true": names[predictions.label[i].argmax()],
+                "given": percent(float(predictions.probs[i, predictions.label[i].argmax()])),
+                "id": predictions.id[i],
+            }
+            for i in pictures_lib.mistakes(predictions)[: pictures_lib.MISTAKES]
+        ],
+    }
+
+
+def _stamps(content: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Short marks beside a split's title."""
+    skipped = content.get("skipped_count", 0)
+    return [{"kind": "warn", "text": f"{skipped:,} unreadable"}] if skipped else []
+
+
+def _trend(rows: Sequence[Mapping[str, Any]], i: int) -> dict[str, str]:
+    """F1 of class i at every evaluation on val."""
+    values = [
+        float(row["class_f1"][i])
+        for row in rows
+        if row.get("kind") == "eval" and row.get("split") == "val" and len(row.get("class_f1", ())) > i
+    ]
+    if len(values) < 2:
+        return {"points": "", "text": ""}
+    at = [(2 + 76 * k / (len(values) - 1), 18 - 16 * value) for k, value in enumerate(values)]
+    text = f"from {values[0]:.2f} to {values[-1]:.2f} over {len(values)} evaluations"
+    return {"points": " ".join(f"{x:.1f},{y:.1f}" for x, y in at), "text": text}
+
+
+def cell_pictures(found: Predictions, seen: Pictures) -> dict[str, Any]:
+    """Cell of the confusion matrix → its pictures, for the page's script."""
+    return {
+        f"{i},{j}": {
+            "total": len(positions),
+            "shown": [
+                [str(found.id[p]), percent(float(found.probs[p].max())), seen.small[p]]
+                for p in positions
+                if p in seen.small
+            ],
+        }
+        for (i, j), positions in pictures_lib.cells(found).items()
+    }
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f} %" if whole and math.isfinite(part) else "–"

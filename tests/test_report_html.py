@@ -1,0 +1,253 @@
+"""The HTML page: what it holds, that nothing on it is markup but the page's own, and how it behaves in Chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from emojax import config_json, metrics, report
+from emojax.config import Config, OptimConfig
+from emojax.report import html, pictures
+from emojax.types import Predictions, Split
+from emojax.workdir import CONFIG, FINISHED
+
+K = 21
+NAMES = ("<script>alert(1)</script>", "so|so", *(f"class {i}" for i in range(2, K)))
+
+
+def predictions(n: int, seed: int) -> Predictions:
+    rng = np.random.default_rng(seed)
+    label = np.eye(K, dtype=np.float32)[rng.integers(0, K, n)]
+    logits = rng.normal(size=(n, K)) + 2.5 * label
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    ids = np.array([f'<img src=x onerror="boom{i}()">{i}.png' for i in range(n)])
+    weight = np.ones(n, np.float32)
+    weight[0] = 0
+    return Predictions(probs.astype(np.float32), label, weight, ids, {"<lamp>": np.array(["on", "off"] * (n // 2))})
+
+
+def make_run(folder, *, rate: float = 1e-3):
+    """A run's folder as `finish` leaves it."""
+    history, speed = [], []
+    for step in (10, 20, 30):
+        at = {"step": step, "epoch": step / 10}
+        judged = {"split": "val", "accuracy": step / 50, "loss": 1.0, "class_f1": [step / 40] * K}
+        history += [{"kind": "eval", **at, **judged}]
+        history += [{"kind": "train", **at, "accuracy": 0.5, "loss": 1.0, "learning_rate": 1e-3}]
+        speed += [{"kind": "speed", **at, "images_per_second": 100.0, "data_wait": 0.1, "seconds": 1.0}]
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*history, *speed]))
+    (folder / CONFIG).write_text(config_json.to_json(Config(optim=OptimConfig(learning_rate=rate))))
+    info = report.RunInfo(
+        dataset="<faces>", step=30, result="best checkpoint", selected_by="macro_f1", seed=0, views="flip",
+        seconds=61.0, notes=("a <note>",), skipped=(("<bad>.png", "truncated"),), command="train </script>",
+        config_differences=("seed: 0 -> 1",),
+    )  # fmt: skip
+    splits = {}
+    for name, seed in (("val", 0), ("test", 1)):
+        p = predictions(600, seed)
+        report.write(
+            folder / "report", split=name, report=metrics.evaluate(p, NAMES), predictions=p, history=history, run=info
+        )
+        images = np.random.default_rng(seed).integers(0, 256, (600, 40, 40, 3), np.uint8)
+        splits[name] = Split(name, images, p.label, p.weight, p.id, p.slices)
+    (folder / FINISHED).write_text("{}")
+    return pictures.Source(
+        splits=splits,
+        image_size=48,
+        crop=1.0,
+        fit="crop",
+        explain=lambda x, k: np.linspace(0, 1, 9 * len(x)).reshape(-1, 3, 3),
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    parent = tmp_path_factory.mktemp("runs")
+    make_run(parent / "earlier", rate=1e-2)
+    source = make_run(parent / "this")
+    html.write(parent / "this", source=source, previous=html.previous_run(parent / "this"))
+    return parent / "this"
+
+
+class Reader(HTMLParser):
+    """Elements, their attributes and the visible text of a page; fails on tags that are not closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements, self.text, self.open = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    reader = Reader()
+    reader.feed((run / "report" / html.PAGE).read_text())
+    assert not reader.open
+    return reader
+
+
+def test_nothing_on_the_page_is_markup_but_its_own(page):
+    """Class names, file names, slices, notes and commands are text, whatever they contain."""
+    scripts = [attributes for tag, attributes in page.elements if tag == "script"]
+    assert [x.get("type") for x in scripts] == ["application/json", None]
+    assert not any("onerror" in x or "onclick" in x for _, x in page.elements)
+    text = " ".join(page.text)
+    for name in (NAMES[0], "<faces>", "<lamp>", "a <note>", "<bad>.png", "train </script>"):
+        assert name in text, name
+
+
+def test_nothing_is_fetched(page, run):
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "action", "data", "srcset"):
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:image/")), (tag, name, value[:60])
+    text = (run / "report" / html.PAGE).read_text()
+    assert "default-src 'none'" in text and "url(http" not in text and "@import" not in text
+    assert len(text) < 5_000_000
+
+
+def test_ids_are_unique_and_references_exist(page):
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in page.elements:
+        if tag == "use" or (tag == "a" and attributes.get("href", "").startswith("#")):
+            assert attributes["href"][1:] in ids
+        for name in ("aria-controls", "aria-labelledby"):
+            assert attributes.get(name, ids[0]) in ids
+        if tag == "img":
+            assert attributes.get("alt")
+
+
+def test_numbers_are_those_of_the_report(page, run):
+    text = " ".join(page.text)
+    for split in ("val", "test"):
+        content = json.loads((run / "report" / f"{split}.json").read_text())
+        assert f"{100 * content['accuracy']:.1f} %" in text and f"{content['macro_f1']:.4f}" in text
+    assert "optim.learning_rate: 0.01 -> 0.001" in text and "earlier" in text
+    cells = [x for tag, x in page.elements if tag == "button" and "data-cell" in x]
+    assert len(cells) == 2 * K * K
+    assert sum(x.get("tabindex") == "0" for x in cells) == 2, "one way in by keyboard for each matrix"
+
+
+def test_pictures_behind_the_cells(run):
+    text = (run / "report" / html.PAGE).read_text()
+    cells = json.loads(re.search(r'id="cells">(.*?)</script>', text, re.DOTALL)[1])
+    confusion = json.loads((run / "report/test.json").read_text())["confusion"]
+    assert sum(cell["total"] for cell in cells["test"].values()) == sum(map(sum, confusion)) == 599
+    assert {key for key, cell in cells["test"].items() if cell["shown"]} == set(cells["test"])
+    for cell in cells["test"].values():
+        shares = [float(row[1].split()[0]) for row in cell["shown"]]
+        assert shares == sorted(shares, reverse=True) and all(
+            row[2].startswith("data:image/jpeg") for row in cell["shown"]
+        )
+
+
+def test_budget_of_pictures(monkeypatch, tmp_path):
+    monkeypatch.setattr(pictures, "BUDGET", 60_000)
+    source = make_run(tmp_path / "run")
+    html.write(tmp_path / "run", source=source)
+    found = (tmp_path / "run/report" / html.PAGE).read_text()
+    cells = json.loads(re.search(r'id="cells">(.*?)</script>', found, re.DOTALL)[1])
+    for split in cells.values():
+        shown = [row[2] for cell in split.values() for row in cell["shown"]]
+        assert len(shown) > 5 and sum(map(len, shown)) < 60_000
+    surest = pictures.mistakes(predictions(600, 1))[: pictures.MISTAKES]
+    assert list(pictures.chosen_records(predictions(600, 1))[: pictures.MISTAKES]) == surest
+
+
+def test_without_pictures_and_neighbours(tmp_path):
+    make_run(tmp_path / "run")
+    assert html.previous_run(tmp_path / "run") is None
+    text = html.write(tmp_path / "run", source=None).read_text()
+    assert "data:image" not in text and "Against the run before" not in text
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PROBE = """
+<script>
+const found = {errors: []};
+addEventListener("error", (event) => found.errors.push(event.message));
+addEventListener("securitypolicyviolation", (event) => found.errors.push("policy: " + event.blockedURI));
+addEventListener("load", () => {
+  const press = (element, key) => element.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+  const dialog = document.getElementById("pictures"), matrix = document.querySelector(".matrix");
+  const buttons = [...matrix.querySelectorAll("button")];
+  const full = buttons.find((b) => b.classList.contains("right") && b.textContent.trim() !== "\u00b7");
+  full.click();
+  found.open = dialog.open;
+  found.images = [...dialog.querySelectorAll("img")].every((image) => image.src.startsWith("data:image/jpeg"));
+  found.count = dialog.querySelectorAll("img").length;
+  found.title = document.getElementById("pictures-title").textContent;
+  document.getElementById("close").click();
+  found.closed = !dialog.open;
+  buttons[0].focus();
+  press(buttons[0], "ArrowRight");
+  found.right = document.activeElement === buttons[1];
+  press(document.activeElement, "ArrowDown");
+  found.down = document.activeElement.dataset.cell;
+  const tabs = [...document.querySelectorAll('#confusion [role="tab"]')];
+  tabs[1].click();
+  found.panels = [...document.querySelectorAll('#confusion [role="tabpanel"]')].map((panel) => panel.hidden);
+  const before = document.documentElement.dataset.theme;
+  document.getElementById("theme").click();
+  found.theme = [before, document.documentElement.dataset.theme];
+  const table = document.querySelector("#classes table"), head = table.tHead.rows[0].cells[3];
+  head.click();
+  found.sorted = [...table.tBodies[0].rows].map((row) => parseFloat(row.cells[3].textContent));
+  found.wide = document.documentElement.scrollWidth > innerWidth;
+  const out = document.createElement("pre");
+  out.id = "probe";
+  out.textContent = JSON.stringify(found);
+  document.body.append(out);
+});
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_in_chromium(run, tmp_path):
+    """Cells open their pictures, keys move, tabs, theme and sorting work, and the console stays empty."""
+    text = (run / "report" / html.PAGE).read_text()
+    probed = tmp_path / "probed.html"
+    probed.write_text(text.replace("<body>", "<body>" + PROBE, 1))
+    dom = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,900",
+            "--virtual-time-budget=3000", "--dump-dom", probed.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in dom.stderr, dom.stderr
+    found = json.loads(unescape(re.search(r'<pre id="probe">(.*?)</pre>', dom.stdout, re.DOTALL)[1]))
+    assert found["errors"] == []
+    assert found["open"] and found["closed"] and found["count"] > 0 and found["images"]
+    assert found["title"].startswith("true ")
+    assert found["right"] and found["down"] == "1,1"
+    assert found["panels"] == [True, False]
+    assert sorted(found["theme"]) == ["dark", "light"]
+    assert found["sorted"] == sorted(found["sorted"], reverse=True)
+    assert not found["wide"], "the page scrolls sideways"
