@@ -12,7 +12,7 @@ def main(arguments: list[str]) -> int:
     """Writes WORKDIR/report/report.html and tells where it is."""
     parser = argparse.ArgumentParser(prog="emojax report", description=__doc__)
     parser.add_argument("--workdir", required=True, help="folder of a finished training run")
-    parser.add_argument("--previous", default="", metavar="RUN", help="tell what is different from this other run")
+    parser.add_argument("--previous", default="", metavar="RUN", help="the run to compare with; default: the one beside it that ended last")
     parser.add_argument("--no-pictures", action="store_true", help="leave the images out of the page")
     options = parser.parse_args(arguments)
 
@@ -40,6 +40,7 @@ def main(arguments: list[str]) -> int:
                 fit=config.fit,
                 explain=classifier.explain,
             )
-    page = html.write(folder, source=source, previous=Path(options.previous) if options.previous else None)
+    previous = Path(options.previous) if options.previous else html.previous_run(folder)
+    page = html.write(folder, source=source, previous=previous)
     sys.stdout.write(f"{page} ({page.stat().st_size / 1e6:.1f} MB)\n")
     return 0
