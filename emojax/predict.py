@@ -94,6 +94,12 @@ def over(
     return Predictions(probs=probs, label=split.label, weight=weight, id=split.id, slices=split.slices)
 
 
+def bucket(count: int) -> int:
+    """The batch size for `count` pictures: 1, 2, 4, 8, 16 or 32, the least that holds them, so that calls with any
+    number of pictures compile six programs and no more."""
+    return next((size for size in (1, 2, 4, 8, 16) if size >= count), 32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Classifier:
     """A trained model, ready to predict.
@@ -120,7 +126,7 @@ class Classifier:
 
         Args:
           images: paths, encoded bytes, or uint8 arrays [H, W] or [H, W, 3], in any mixture and of any size.
-          batch_size: pictures at once; 0 = 32 or fewer.
+          batch_size: pictures at once; 0 = the `bucket` of their number.
 
         Returns:
           Predictions in the order of `images`; weight 0 marks pictures that could not be read. `label` is uniform.
@@ -136,7 +142,7 @@ class Classifier:
             weight=np.ones(len(images), np.float32),
             id=names,
         )
-        return self.predict_split(split, batch_size=batch_size or min(32, max(1, len(images))))
+        return self.predict_split(split, batch_size=batch_size or bucket(len(images)))
 
     def per_view(self) -> dict[str, Classifier]:
         """{view: a classifier that sees this one of the test-time views alone}."""

@@ -117,8 +117,8 @@ def test_batch_sharded_over_two_devices(shape):
         got = function(sharded, whole)
         assert "all-gather" not in function.lower(sharded, whole).compile().as_text()
     assert got[1].sharding.spec[0] == "data"
-    for a, b in zip(got, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    for a, b in zip(got, expected, strict=True):  # float32 sums in another order: of the size of the largest numbers
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(np.abs(b).max()))
 
 
 def test_other_platforms_get_the_native_convolution():

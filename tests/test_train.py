@@ -160,6 +160,16 @@ def test_load_gives_the_same_answers_as_the_report(finished, folder):
     assert accuracy == json.loads((finished / "report/test.json").read_text())["accuracy"]
 
 
+def test_any_number_of_pictures_runs_in_few_programs(finished, folder):
+    classifier = emojax.load(finished)
+    files = sorted((folder / "test").rglob("*.png"))
+    whole = classifier.predict(files).probs  # 12 pictures in a batch of 16
+    for count in (1, 2, 3, 4, 5, 7):
+        np.testing.assert_allclose(classifier.predict(files[:count]).probs, whole[:count], atol=1e-5)
+    assert classifier._infer._cache_size() == 4  # 2, 4, 8 and 16: there are two devices
+    assert len(classifier.predict([]).probs) == 0
+
+
 def test_other_classes_are_refused(finished, tmp_path):
     other = tiny.make_folder(tmp_path / "data")
     for split in ("train", "val", "test"):
