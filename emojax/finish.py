@@ -13,6 +13,7 @@ from emojax import (
     checkpoint,
     config_json,
     files,
+    intervals,
     metrics,
     parallel,
     plots,
@@ -76,11 +77,14 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         judged = metrics.evaluate(found, dataset.class_names)
         draw = functools.partial(plots.confusion, judged, title=f"Confusion matrix, {name}")
         monitor.figure(f"report/{name}", about.step, draw)
-        monitor.say(
-            f"{name:<5} " + ", ".join(f"{metrics.text(key)} {value:.4f}" for key, value in judged.numbers().items())
-        )
+        bounds = intervals.of(found)
+        for line in report.number_lines(name, judged, bounds):
+            monitor.say(line)
         if parallel.is_main():
-            report.write(folder / "report", split=name, report=judged, predictions=found, history=history, run=about)
+            report.write(
+                folder / "report", split=name, report=judged, bounds=bounds, predictions=found, history=history,
+                run=about,
+            )  # fmt: skip
     if parallel.is_main():
         monitor.status("writing the report")
         html.write(folder, source=_pictures(run, chosen), previous=html.previous_run(folder))

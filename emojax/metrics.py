@@ -28,6 +28,9 @@ __all__ = [
     "TrainMetrics",
     "check_number",
     "evaluate",
+    "headline",
+    "per_class",
+    "per_example",
     "rank",
     "text",
 ]
@@ -169,12 +172,9 @@ def evaluate(predictions: Predictions, class_names: tuple[str, ...]) -> Report:
     weight = predictions.weight[kept].astype(np.float64)
     true, predicted = label.argmax(axis=1), probs.argmax(axis=1)
     confusion = _confusion(true, predicted, weight, k=k)
-    precision, recall, f1 = _per_class(confusion)
+    precision, recall, f1 = per_class(confusion)
     support = confusion.sum(axis=1)
     total = weight.sum()
-    top2 = np.argsort(-probs, axis=1, kind="stable")[:, :2]
-    # The smallest float32 keeps a probability that underflowed to 0 finite: 87 nats instead of infinity.
-    cross_entropy = -(label * np.log(np.maximum(probs, np.finfo(np.float32).tiny))).sum(axis=1)
     slices = {
         column: _slices(np.asarray(values)[kept], true, predicted, weight, k=k)
         for column, values in predictions.slices.items()
@@ -183,10 +183,8 @@ def evaluate(predictions: Predictions, class_names: tuple[str, ...]) -> Report:
         class_names=tuple(class_names),
         n=len(weight),
         weight=_whole(total),
-        **_headline(confusion),
-        weighted_f1=float((f1 * support).sum() / total),
-        top2_accuracy=float((weight * (top2 == true[:, None]).any(axis=1)).sum() / total),
-        loss=float((weight * cross_entropy).sum() / total),
+        **{key: float(value) for key, value in headline(confusion).items()},
+        **{key: float((weight * values).sum() / total) for key, values in per_example(probs, label).items()},
         per_class=tuple(
             ClassNumbers(
                 name=str(name),
@@ -200,6 +198,18 @@ def evaluate(predictions: Predictions, class_names: tuple[str, ...]) -> Report:
         confusion=tuple(tuple(_whole(cell) for cell in row) for row in confusion),
         slices=slices,
     )
+
+
+def per_example(probs: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
+    """The numbers of a report that are means over examples, top2_accuracy and loss, for each one: float64 [N].
+
+    `probs` and `label` are float64 [N, K].
+    """
+    true = label.argmax(axis=1)
+    top2 = np.argsort(-probs, axis=1, kind="stable")[:, :2]
+    # The smallest float32 keeps a probability that underflowed to 0 finite: 87 nats instead of infinity.
+    cross_entropy = -(label * np.log(np.maximum(probs, np.finfo(np.float32).tiny))).sum(axis=1)
+    return {"top2_accuracy": (top2 == true[:, None]).any(axis=1).astype(np.float64), "loss": cross_entropy}
 
 
 def _kept(predictions: Predictions, class_names: tuple[str, ...]) -> np.ndarray:
@@ -232,21 +242,25 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros_like(part, dtype=np.float64), where=whole > 0)
 
 
-def _per_class(confusion: Float[np.ndarray, "K K"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall and F1, float64 [K] each."""
-    hits, predicted, support = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
+def per_class(confusion: Float[np.ndarray, "*D K K"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1, float64 [*D, K] each, of confusion matrices."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    predicted, support = confusion.sum(axis=-2), confusion.sum(axis=-1)
     return _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, predicted + support)
 
 
-def _headline(confusion: Float[np.ndarray, "K K"]) -> dict[str, float]:
-    """accuracy, balanced_accuracy and macro_f1 of a confusion matrix that is not all zero."""
-    _, recall, f1 = _per_class(confusion)
-    present = confusion.sum(axis=1) > 0
-    seen = present | (confusion.sum(axis=0) > 0)
+def headline(confusion: Float[np.ndarray, "*D K K"]) -> dict[str, Any]:
+    """accuracy, balanced_accuracy, macro_f1 and weighted_f1, [*D] each, of confusion matrices that are not all zero."""
+    _, recall, f1 = per_class(confusion)
+    support = confusion.sum(axis=-1)
+    present = support > 0
+    seen = present | (confusion.sum(axis=-2) > 0)
+    total = confusion.sum(axis=(-2, -1))
     return {
-        "accuracy": float(np.trace(confusion) / confusion.sum()),
-        "balanced_accuracy": float(recall[present].mean()),
-        "macro_f1": float(f1[seen].mean()),
+        "accuracy": np.trace(confusion, axis1=-2, axis2=-1) / total,
+        "balanced_accuracy": (recall * present).sum(axis=-1) / present.sum(axis=-1),
+        "macro_f1": (f1 * seen).sum(axis=-1) / seen.sum(axis=-1),
+        "weighted_f1": (f1 * support).sum(axis=-1) / total,
     }
 
 
@@ -259,7 +273,8 @@ def _slices(
     for i, name in enumerate(names):
         chosen = position == i
         confusion = _confusion(true[chosen], predicted[chosen], weight[chosen], k=k)
-        result[str(name)] = SliceNumbers(n=int(chosen.sum()), **_headline(confusion))
+        found = {key: float(value) for key, value in headline(confusion).items() if key != "weighted_f1"}
+        result[str(name)] = SliceNumbers(n=int(chosen.sum()), **found)
     return result
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emojax import files, metrics, report
+from emojax import files, intervals, metrics, report
 from emojax.report import markdown
 from emojax.types import Predictions
 
@@ -48,7 +48,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "report"
     p = predictions()
     for split in ("test", "val"):
-        report.write(folder, split=split, report=metrics.evaluate(p, NAMES), predictions=p, history=[], run=RUN)
+        report.write(
+            folder,
+            split=split,
+            report=metrics.evaluate(p, NAMES),
+            bounds=intervals.of(p),
+            predictions=p,
+            history=[],
+            run=RUN,
+        )
     return folder
 
 
@@ -104,7 +112,15 @@ def test_nothing_wrong_and_nothing_skipped(tmp_path: Path) -> None:
     p = predictions()
     p = dataclasses.replace(p, probs=p.label, slices={})
     run = dataclasses.replace(RUN, skipped=(), notes=(), command="", config_differences=(), seconds=None)
-    report.write(tmp_path, split="val", report=metrics.evaluate(p, NAMES), predictions=p, history=[], run=run)
+    report.write(
+        tmp_path,
+        split="val",
+        report=metrics.evaluate(p, NAMES),
+        bounds=intervals.of(p),
+        predictions=p,
+        history=[],
+        run=run,
+    )
     text = (tmp_path / "val.md").read_text("utf-8")
     assert "every image was classified correctly" in text and "Skipped" not in text and "Command" not in text
     assert "No class has an F1 below 0.6." in text and "100.0 %" in text

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from emojax import config_json, metrics, report
+from emojax import config_json, intervals, metrics, report
 from emojax.config import Config, OptimConfig
 from emojax.report import html, pictures
 from emojax.types import Predictions, Split
@@ -54,7 +54,13 @@ def make_run(folder, *, rate: float = 1e-3):
     for name, seed in (("val", 0), ("test", 1)):
         p = predictions(600, seed)
         report.write(
-            folder / "report", split=name, report=metrics.evaluate(p, NAMES), predictions=p, history=history, run=info
+            folder / "report",
+            split=name,
+            report=metrics.evaluate(p, NAMES),
+            bounds=intervals.of(p, draws=50),
+            predictions=p,
+            history=history,
+            run=info,
         )
         images = np.random.default_rng(seed).integers(0, 256, (600, 40, 40, 3), np.uint8)
         splits[name] = Split(name, images, p.label, p.weight, p.id, p.slices)

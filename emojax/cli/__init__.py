@@ -14,6 +14,7 @@ VERBS = {
     "predict": "classify pictures and folders of pictures",
     "study": "train several recipes with several seeds, and print one table",
     "kfold": "cross-validate a recipe",
+    "compare": "two runs on the same images, with intervals of the difference",
     "ensemble": "average the predictions of several runs",
     "report": "write the HTML page of a finished run again",
     "data": "pack a data set into one file per split",

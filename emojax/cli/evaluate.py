@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from emojax.cli import model_options
 
 if TYPE_CHECKING:
+    from emojax.intervals import Intervals
     from emojax.metrics import Report
     from emojax.postprocess import PostProcess
     from emojax.predict import Classifier
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import config_json, data, jsonl, metrics, postprocess, report
+    from emojax import config_json, data, intervals, jsonl, metrics, postprocess, report
     from emojax.config import Config
     from emojax.errors import CheckpointError, ConfigError
     from emojax.files import write_text
@@ -62,7 +63,8 @@ def main(arguments: list[str]) -> int:
         size = classifier.config.eval.batch_size or classifier.config.batch_size
         predictions = classifier.predict_split(dataset.splits[name], batch_size=size)
         judged = metrics.evaluate(predictions, classifier.class_names)
-        sys.stdout.write(_text(name, judged) + "\n")
+        bounds = intervals.of(predictions)
+        sys.stdout.write(_text(name, judged, bounds) + "\n")
         more: list[str] = []
         if options.per_view:
             more += _per_view(classifier, dataset.splits[name], batch_size=size)
@@ -87,7 +89,13 @@ def main(arguments: list[str]) -> int:
             )
             history = jsonl.read(Path(options.workdir) / "metrics.jsonl")
             report.write(
-                Path(options.report), split=name, report=judged, predictions=predictions, history=history, run=info
+                Path(options.report),
+                split=name,
+                report=judged,
+                bounds=bounds,
+                predictions=predictions,
+                history=history,
+                run=info,
             )
     return 0
 
@@ -136,13 +144,15 @@ def _per_view(classifier: Classifier, split: Split, *, batch_size: int) -> list[
     return [f"view {name:<{wide}}  accuracy {value:.4f}" for name, value in found.items()]
 
 
-def _text(name: str, judged: Report) -> str:
-    """One split as aligned plain text."""
+def _text(name: str, judged: Report, bounds: Intervals) -> str:
+    """One split as aligned plain text, with 95 % intervals."""
     from emojax import metrics
 
     wide = max(map(len, judged.class_names))
     lines = [f"{name}: {judged.n:,} images"]
-    lines += [f"  {metrics.text(key):<18} {value:.4f}" for key, value in judged.numbers().items()]
+    for key, value in judged.numbers().items():
+        low, high = bounds.numbers[key]
+        lines.append(f"  {metrics.text(key):<18} {value:.4f}  95 %: {low:.4f} to {high:.4f}")
     lines += [f"  {'class':<{wide}}  precision  recall     F1  support"]
     lines += [
         f"  {row.name:<{wide}}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>5.3f}  {row.support:>7g}"

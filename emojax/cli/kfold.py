@@ -54,7 +54,7 @@ def _check_counts(source: DataConfig, k: int) -> None:
 
 
 def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
-    from emojax import combine, metrics, predictions_csv, report
+    from emojax import combine, intervals, metrics, predictions_csv, report
 
     found = [predictions_csv.of_run(place, "val") for place in places]
     names = found[0][1]
@@ -72,7 +72,15 @@ def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
         notes=(CAVEAT,),
         command=f"emojax kfold {shlex.join(arguments)}",
     )
-    report.write(folder / "report", split="all", report=judged, predictions=whole, history=[], run=info)
+    report.write(
+        folder / "report",
+        split="all",
+        report=judged,
+        bounds=intervals.of(whole),
+        predictions=whole,
+        history=[],
+        run=info,
+    )
     reports = [runs.numbers(place, "val") for place in places]
     rows = [
         [place.name, *(f"{100 * numbers[key]:.1f}" for key in runs.NUMBERS), f"{numbers['n']:,}"]

@@ -12,7 +12,12 @@ def main(arguments: list[str]) -> int:
     """Writes WORKDIR/report/report.html and tells where it is."""
     parser = argparse.ArgumentParser(prog="emojax report", description=__doc__)
     parser.add_argument("--workdir", required=True, help="folder of a finished training run")
-    parser.add_argument("--previous", default="", metavar="RUN", help="the run to compare with; default: the one beside it that ended last")
+    parser.add_argument(
+        "--previous",
+        default="",
+        metavar="RUN",
+        help="the run to compare with; default: the one beside it that ended last",
+    )
     parser.add_argument("--no-pictures", action="store_true", help="leave the images out of the page")
     options = parser.parse_args(arguments)
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from emojax import figures, plots, predictions_csv
 from emojax.files import write_bytes, write_json, write_text
+from emojax.intervals import Intervals
 from emojax.metrics import Report
 from emojax.report import page
 from emojax.report.run import Compared, RunInfo, StageRow
-from emojax.report.stages import compared_lines, stage_lines, stage_rows
+from emojax.report.stages import compared_lines, number_lines, stage_lines, stage_rows
 from emojax.types import Predictions
 
-__all__ = ["Compared", "RunInfo", "StageRow", "compared_lines", "stage_lines", "stage_rows", "write"]
+__all__ = ["Compared", "RunInfo", "StageRow", "compared_lines", "number_lines", "stage_lines", "stage_rows", "write"]
 
 
 def write(
@@ -24,6 +25,7 @@ def write(
     *,
     split: str,
     report: Report,
+    bounds: Intervals,
     predictions: Predictions,
     history: Sequence[Mapping[str, Any]],
     run: RunInfo,
@@ -36,6 +38,7 @@ def write(
       folder: made if missing.
       split: "val" or "test".
       report: numbers of the split.
+      bounds: their intervals.
       predictions: what they were computed from.
       history: rows of metrics.jsonl, as `Monitor.history` returns them.
       run: where the result comes from.
@@ -46,17 +49,19 @@ def write(
     write_bytes(folder / f"{split}-confusion.png", figures.png(figure))
     figure = plots.per_class(report, title=f"Precision, recall and F1 per class, {split}")
     write_bytes(folder / f"{split}-per-class.png", figures.png(figure))
-    write_json(folder / f"{split}.json", content(split, report, run))
+    write_json(folder / f"{split}.json", content(split, report, bounds, run))
     predictions_csv.write(folder / f"{split}-predictions.csv", predictions, report.class_names)
-    write_text(folder / f"{split}.md", page.page(split, report, predictions, run))
+    write_text(folder / f"{split}.md", page.page(split, report, bounds, predictions, run))
     write_text(folder / "summary.md", page.index(_numbers(folder)))
 
 
-def content(split: str, report: Report, run: RunInfo) -> dict[str, Any]:
+def content(split: str, report: Report, bounds: Intervals, run: RunInfo) -> dict[str, Any]:
     """What SPLIT.json holds: the numbers at the top level, then where they come from."""
     return {
         "split": split,
         **report.to_json(),
+        "intervals": bounds.numbers,
+        "class_intervals": bounds.per_class,
         "step": run.step,
         "result": run.result,
         "selected_by": run.selected_by,

@@ -11,7 +11,7 @@ import numpy as np
 from emojax.metrics import NUMBERS, WEAK_F1
 from emojax.report import pictures as pictures_lib
 from emojax.report.markdown import count, percent
-from emojax.report.page import TITLES, shown
+from emojax.report.page import TITLES, shown, shown_bounds
 from emojax.report.pictures import Pictures
 from emojax.types import Predictions
 
@@ -45,7 +45,7 @@ def split_view(
         }
         for i in range(len(names))
     ]
-    intervals = content.get("intervals", {})
+    intervals, classes = content.get("intervals", {}), content.get("class_intervals", ())
     return {
         "name": name,
         "n": content["n"],
@@ -54,7 +54,7 @@ def split_view(
             {
                 "title": TITLES[key],
                 "value": shown(key, content[key]),
-                "interval": " to ".join(shown(key, x) for x in intervals[key]) if key in intervals else "",
+                "interval": shown_bounds(key, intervals[key]) if key in intervals else "",
             }
             for key in NUMBERS
             if content.get(key) is not None
@@ -69,6 +69,7 @@ def split_view(
                 **{key: f"{row[key]:.3f}" for key in ("precision", "recall", "f1")},
                 "name": row["name"],
                 "support": count(row["support"]),
+                "interval": shown_bounds("f1", classes[i]["f1"]) if classes else "",
                 "weak": row["support"] > 0 and row["f1"] < WEAK_F1,
                 "trend": _trend(rows, i),
             }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from emojax.intervals import Intervals
 from emojax.metrics import NUMBERS, WEAK_F1, Report
 from emojax.progress import duration
 from emojax.report import stages
@@ -24,13 +27,13 @@ MOST = 30
 """Rows of a list in the Markdown report; the JSON file has all of them."""
 
 
-def page(split: str, report: Report, predictions: Predictions, run: RunInfo) -> str:
+def page(split: str, report: Report, bounds: Intervals, predictions: Predictions, run: RunInfo) -> str:
     """The whole report of one split."""
     sections = [
         f"# Report: {escape(run.dataset)}, {escape(split)}",
-        headline(report, run),
+        headline(report, bounds, run),
         f"![Confusion matrix]({split}-confusion.png)",
-        "## Classes\n\n" + classes(report),
+        "## Classes\n\n" + classes(report, bounds),
         f"![Precision, recall and F1 per class]({split}-per-class.png)",
         slices(report),
         "## Confusion matrix\n\nRows are true classes, columns predicted ones.\n\n" + confusion(report),
@@ -48,24 +51,41 @@ def shown(name: str, value: float) -> str:
     return percent(value) if name in PERCENT else f"{value:.4f}"
 
 
-def headline(report: Report, run: RunInfo) -> str:
-    """The numbers, the chosen one marked."""
+def shown_bounds(name: str, bounds: Sequence[float]) -> str:
+    """An interval of such a number: `81.2 to 84.0 %`."""
+    low, high = (shown(name, value) for value in bounds)
+    return f"{low.removesuffix(' %') if name in PERCENT else low} to {high}"
+
+
+def headline(report: Report, bounds: Intervals, run: RunInfo) -> str:
+    """The numbers with their intervals, the chosen one marked."""
     rows = [
-        (TITLES[name] + (" (selected by)" if name == run.selected_by else ""), shown(name, value))
+        (
+            TITLES[name] + (" (selected by)" if name == run.selected_by else ""),
+            shown(name, value),
+            shown_bounds(name, bounds.numbers[name]),
+        )
         for name, value in report.numbers().items()
     ]
-    return table(["Number", "Value"], [("Images", f"{report.n:,}"), *rows])
+    return table(["Number", "Value", "95 % interval"], [("Images", f"{report.n:,}", ""), *rows])
 
 
-def classes(report: Report) -> str:
-    """Precision, recall, F1 and support, then what is weak."""
+def classes(report: Report, bounds: Intervals) -> str:
+    """Precision, recall, F1 with its interval and support, then what is weak."""
     rows = [
-        (row.name, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", count(row.support))
-        for row in report.per_class
+        (
+            row.name,
+            f"{row.precision:.3f}",
+            f"{row.recall:.3f}",
+            f"{row.f1:.3f}",
+            shown_bounds("f1", found["f1"]),
+            count(row.support),
+        )
+        for row, found in zip(report.per_class, bounds.per_class, strict=True)
     ]
     weak = ", ".join(f"**{escape(name)}**" for name in report.weak_classes)
     note = f"Weak classes (F1 below {WEAK_F1}): {weak}." if weak else f"No class has an F1 below {WEAK_F1}."
-    return table(["Class", "Precision", "Recall", "F1", "Support"], rows) + f"\n\n{note}"
+    return table(["Class", "Precision", "Recall", "F1", "95 % interval of F1", "Support"], rows) + f"\n\n{note}"
 
 
 def slices(report: Report) -> str:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emojax.intervals import Intervals
+from emojax.metrics import Report, text
 from emojax.report.markdown import table
 from emojax.report.run import Compared, StageRow
 from emojax.stages import Stage
@@ -40,6 +42,14 @@ def stage_lines(rows: Sequence[StageRow]) -> list[str]:
 def compared_lines(rows: Sequence[Compared], *, metric: str) -> list[str]:
     """An aligned plain table of the candidates."""
     return [f"candidates, chosen on val by {metric}:", *_aligned(_COMPARED_TITLES, [_compared_cells(r) for r in rows])]
+
+
+def number_lines(split: str, report: Report, bounds: Intervals) -> list[str]:
+    """The numbers of a split and, below them, their 95 % intervals, for the terminal."""
+    values = [f"{value:.4f}" for value in report.numbers().values()]
+    limits = ["-".join(f"{x:.3f}" for x in bounds.numbers[name]) for name in report.numbers()]
+    names = [text(name) for name in report.numbers()]
+    return _aligned([split, *names], [[f"{report.n:,} images", *values], ["95 % interval", *limits]])
 
 
 def sections(candidates: Sequence[Compared], stages: Sequence[StageRow]) -> str:

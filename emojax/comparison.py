@@ -1,0 +1,112 @@
+"""Two models on the same examples: is one better, or does it look so?"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from emojax import bootstrap, intervals, metrics
+from emojax.errors import DataError
+from emojax.types import Predictions
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A number of both models and what lies between them, b minus a, with its 95 % paired bootstrap interval."""
+
+    name: str
+    a: float
+    b: float
+    low: float
+    high: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two models on the same n examples.
+
+    Attributes:
+      n: examples.
+      numbers: one row per number of `metrics.NUMBERS`.
+      f1: one row per class.
+      only_a, only_b: examples that only a, only b classifies correctly.
+      p: of McNemar's exact test that both are equally often right: of those examples, half would be a's.
+    """
+
+    n: int
+    numbers: tuple[Difference, ...]
+    f1: tuple[Difference, ...]
+    only_a: int
+    only_b: int
+    p: float
+
+    def to_json(self) -> dict[str, Any]:
+        """In JSON's own types."""
+        return dataclasses.asdict(self)
+
+
+def compare(a: Predictions, b: Predictions, class_names: tuple[str, ...], *, draws: int = 2000) -> Comparison:
+    """Compares two models example by example.
+
+    The paired bootstrap draws the same examples for both (Efron and Tibshirani 1993, chapter 13), so what makes an
+    example hard for both cancels. McNemar's test (Psychometrika 12, 1947) is taken with exact binomial probabilities.
+
+    Args:
+      a, b: of the same split; the order of the examples may differ.
+      class_names: of both.
+      draws: resamples.
+
+    Raises:
+      DataError: the examples, or their labels, are not the same.
+    """
+    b = _in_order_of(a, b)
+    weight = a.weight * (b.weight > 0)  # what one of them could not read counts for neither
+    a, b = dataclasses.replace(a, weight=weight), dataclasses.replace(b, weight=weight)
+    pair = [bootstrap.samples(p, intervals.statistic(p), draws=draws) for p in (a, b)]
+    low, high = bootstrap.percentiles(pair[1] - pair[0])
+    one = a.weight.astype(np.float64)[None]
+    first, second = (intervals.statistic(p)(p, one)[0] for p in (a, b))
+    k = len(class_names)
+    names = [*metrics.NUMBERS, *(f"{kind} {name}" for kind in ("precision", "recall", "F1") for name in class_names)]
+    rows = [
+        Difference(name=name, a=float(first[i]), b=float(second[i]), low=float(low[i]), high=float(high[i]))
+        for i, name in enumerate(names)
+    ]
+    kept = weight > 0
+    right = [(p.probs.argmax(1) == p.label.argmax(1))[kept] for p in (a, b)]
+    only_a, only_b = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    count = len(metrics.NUMBERS)
+    return Comparison(
+        n=int(kept.sum()),
+        numbers=tuple(rows[:count]),
+        f1=tuple(dataclasses.replace(row, name=row.name.removeprefix("F1 ")) for row in rows[count + 2 * k :]),
+        only_a=only_a,
+        only_b=only_b,
+        p=p,
+    )
+
+
+def _in_order_of(a: Predictions, b: Predictions) -> Predictions:
+    """b with its examples in the order of a."""
+    place = {name: i for i, name in enumerate(b.id.tolist())}
+    missing = [name for name in a.id.tolist() if name not in place]
+    if missing or len(a.id) != len(b.id):
+        more = f", such as {missing[0]}" if missing else ""
+        raise DataError(
+            f"the two were judged on different examples: {len(a.id):,} and {len(b.id):,}, of which "
+            f"{len(missing):,} of the first are not among the second's{more}"
+        )
+    order = np.array([place[name] for name in a.id.tolist()])
+    b = Predictions(b.probs[order], b.label[order], b.weight[order], b.id[order])
+    if a.label.shape != b.label.shape or not np.allclose(a.label, b.label, atol=1e-6):
+        raise DataError("the two were judged against different labels of the same examples")
+    return b
