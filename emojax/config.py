@@ -380,6 +380,8 @@ class EvalConfig:
     `emojax/views.py`."""
     view_average: str = "probs"
     """What is averaged over the views: probs or logits."""
+    test: int = 1
+    """1 = the end of the run judges its result on test, for the only time; 0 = it leaves test alone."""
 
 
 @dataclass(slots=True, kw_only=True)

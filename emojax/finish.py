@@ -72,11 +72,16 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         if name not in dataset.splits:
             monitor.say(f"there is no {name} split")
             continue
+        if name == "test" and not config.eval.test:
+            monitor.say("test is left alone (config.eval.test=0)")
+            continue
         monitor.status(f"judging on {name}")
         found = on_val if name == "val" else _predictions(run, chosen, name)
         judged = metrics.evaluate(found, dataset.class_names)
         draw = functools.partial(plots.confusion, judged, title=f"Confusion matrix, {name}")
         monitor.figure(f"report/{name}", about.step, draw)
+        if name == "test" and parallel.is_main():
+            workdir.note_test(folder, shlex.join(sys.argv), judged.accuracy)
         bounds = intervals.of(found)
         for line in report.number_lines(name, judged, bounds):
             monitor.say(line)

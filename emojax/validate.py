@@ -153,6 +153,7 @@ _RANGES = {  # path: (lowest, highest, whether the ends are allowed)
     "parallel.fsdp": (1, 1 << 20, "[]"),
     "parallel.fsdp_min": (0, 1 << 40, "[]"),
     "monitor.tensorboard": (0, 1, "[]"),
+    "eval.test": (0, 1, "[]"),
     "monitor.pictures": (0, 1, "[]"),
     "monitor.profile_step": (0, 1 << 40, "[]"),
     "stages.epochs": (0, 1e6, "(]"),

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from emojax import config_json, files
+from emojax import config_json, files, jsonl
 from emojax.config import Config
 from emojax.errors import WorkdirError
 
 CONFIG = "config.json"
+TEST_LOG = "test_judged.jsonl"
 FINISHED = "finished.json"
 
 
@@ -80,3 +84,15 @@ def read_config(workdir: Path) -> Config:
 def is_finished(workdir: Path) -> bool:
     """Whether a run has written its report."""
     return (workdir / FINISHED).is_file()
+
+
+def note_test(workdir: Path, command: str, accuracy: float) -> None:
+    """Notes that the weights of this run were judged on test; whoever tunes by such numbers leaves a trace."""
+    row = {"time": time.strftime("%Y-%m-%d %H:%M:%S%z"), "command": command, "accuracy": accuracy}
+    with (workdir / TEST_LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def tests(workdir: Path) -> list[dict[str, Any]]:
+    """Every time that the weights of this run were judged on test, see `note_test`."""
+    return jsonl.read(workdir / TEST_LOG)

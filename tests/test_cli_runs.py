@@ -1,8 +1,11 @@
 """The verbs that train several times: study, kfold, ensemble; and the learning-rate finder."""
 
+import fcntl
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from PIL import Image
 
 import emojax
 from emojax import checkpoint, cli, data, predictions_csv
-from emojax.cli import runs
+from emojax.cli import runs, space
 from emojax.errors import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads a recipe so
@@ -150,3 +153,113 @@ def test_tables_are_aligned():
         import argparse
 
         runs.parse(argparse.ArgumentParser(), ["--config.x"])
+
+
+SPACES = {
+    "a=1,2,x": (("1", "2", "x"), ""),
+    "a=0.5..2": (("0.5", "2"), ""),
+    "a=log:1e-4..0.1": (("0.0001", "0.1"), "log"),
+    "a=int:2..9": (("2", "9"), "int"),
+}
+
+
+@pytest.mark.parametrize("text", SPACES)
+def test_search_spaces(text):
+    (part,) = space.parse([text])
+    assert (part.knob, part.values, getattr(part, "kind", "")) == ("a", *SPACES[text])
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "=1", "a=", "a=1,,2", "a=1,1", "a=2..1", "a=log:0..1", "a=int:1.5..2", "a=x..y", "a=log:1,2"]
+)
+def test_what_is_no_search_space(text):
+    with pytest.raises(ConfigError):
+        space.parse([text])
+
+
+@pytest.mark.slow
+def test_sweep_ranks_on_val_and_confirms_on_a_fresh_seed(place, capsys):
+    command = ["sweep", f"--config={place}/small.py", f"--workdir={place / 'sweep'}", "--method=grid", "--confirm=1"]
+    command += [f"--config.data.path={place / 'data'}", "optim.learning_rate=1e-7,1e-2"]
+    assert cli.main([*command, "--trials=1"]) == 0
+    (trial,) = (place / "sweep/trials").iterdir()
+    before = (trial / "finished.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert cli.main([*command, "--trials=9"]) == 0  # goes on, and ends with the grid
+    found = json.loads((place / "sweep/sweep.json").read_text())
+    best = max(found["trials"], key=lambda row: row["value"])
+    assert {row["knobs"]["optim.learning_rate"] for row in found["trials"]} == {"1e-7", "1e-2"}
+    assert found["best_value"] == best["value"] and [row["seed"] for row in found["confirmed"]] == [1]
+    assert (trial / "finished.json").stat().st_mtime_ns == before, "a finished trial was trained again"
+    for row in found["trials"]:
+        trial = place / "sweep/trials" / row["folder"]
+        assert json.loads((trial / "report/val.json").read_text())["accuracy"] == row["value"]
+        assert not (trial / "report/test.json").exists() and not (trial / "test_judged.jsonl").exists()
+    shown = capsys.readouterr().out
+    assert "fresh seeds (1)" in shown and "which the search never saw" in shown
+    assert len((place / "sweep/winner-seed1/test_judged.jsonl").read_text().splitlines()) == 1
+    assert cli.main([*command[:-1], "optim.learning_rate=1e-3,1e-2"]) == 2
+    assert "another search" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_sweep_goes_on_after_a_kill(place):
+    """A search killed in its first trial: the trial's run is resumed, and there are as many trials as asked for."""
+    command = ["sweep", f"--config={place}/small.py", f"--workdir={place / 'tpe'}", "--trials=2", "--confirm=0"]
+    command += [f"--config.data.path={place / 'data'}", "optim.learning_rate=log:1e-7..1e-2"]
+    process = subprocess.Popen([sys.executable, "-m", "emojax.cli", *command], stdout=subprocess.PIPE)
+    while not list(place.glob("tpe/trials/*/checkpoints/[0-9]*")):
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (first,) = (place / "tpe/trials").iterdir()
+    while not _free(first):
+        time.sleep(0.2)  # the run of the killed search ends by itself
+    assert cli.main(command) == 0
+    found = json.loads((place / "tpe/sweep.json").read_text())
+    assert first.name in {row["folder"] for row in found["trials"]} and len(found["trials"]) == 2
+    assert len(list((place / "tpe/trials").iterdir())) == 2
+
+
+def test_a_bad_trial_is_pruned(place, monkeypatch):
+    """Five runs at 0.9 per evaluation, then one at 0.1: it is stopped with SIGTERM, and does not compete."""
+    values, stopped = iter([0.9] * 5 + [0.1]), []
+
+    class Process:
+        def __init__(self, run):
+            (run.workdir / "report").mkdir(parents=True)
+            self.returncode, value = None, next(values)
+            rows = [{"kind": "eval", "split": "val", "step": i, "accuracy": value} for i in range(4)]
+            (run.workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            (run.workdir / "report/val.json").write_text(json.dumps({"accuracy": value}))
+            self.polls = 0
+
+        def poll(self):
+            self.polls += 1
+            self.returncode = 0 if self.polls > 1 and self.returncode is None else self.returncode
+            return self.returncode
+
+        def send_signal(self, number):
+            stopped.append(number)
+            self.returncode = 128 + number
+
+        def wait(self):
+            return self.returncode
+
+    monkeypatch.setattr(runs, "start", Process)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    command = ["sweep", f"--config={place}/small.py", f"--workdir={place / 'pruned'}", "--trials=6", "--confirm=0"]
+    assert cli.main([*command, f"--config.data.path={place / 'data'}", "optim.learning_rate=log:1e-7..1e-2"]) == 0
+    assert stopped == [signal.SIGTERM]
+    assert len(json.loads((place / "pruned/sweep.json").read_text())["trials"]) == 5
+    assert "1 were pruned" in (place / "pruned/sweep.md").read_text()
+
+
+def _free(workdir):
+    with (workdir / ".lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True

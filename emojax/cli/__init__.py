@@ -13,6 +13,7 @@ VERBS = {
     "evaluate": "judge a trained model on its own or other data",
     "predict": "classify pictures and folders of pictures",
     "study": "train several recipes with several seeds, and print one table",
+    "sweep": "search for good values of any knobs, and confirm the winner on fresh seeds",
     "kfold": "cross-validate a recipe",
     "compare": "two runs on the same images, with intervals of the difference",
     "ensemble": "average the predictions of several runs",

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import config_json, data, intervals, jsonl, metrics, postprocess, report
+    from emojax import config_json, data, intervals, jsonl, metrics, postprocess, report, workdir
     from emojax.config import Config
     from emojax.errors import CheckpointError, ConfigError
     from emojax.files import write_text
@@ -66,6 +66,10 @@ def main(arguments: list[str]) -> int:
         bounds = intervals.of(predictions)
         sys.stdout.write(_text(name, judged, bounds) + "\n")
         more: list[str] = []
+        if name == "test" and not options.data:
+            workdir.note_test(Path(options.workdir), f"emojax evaluate {shlex.join(arguments)}", judged.accuracy)
+            times = len(workdir.tests(Path(options.workdir)))
+            more.append(f"test has been judged {times} times with this run's weights" if times > 1 else "")
         if options.per_view:
             more += _per_view(classifier, dataset.splits[name], batch_size=size)
         if post:
@@ -73,6 +77,7 @@ def main(arguments: list[str]) -> int:
             changes = [f"{metrics.text(key)} {value:.4f}" for key, value in after.numbers().items()]
             seen = ", which it was fitted on" if name == "val" and options.post_process == "fit" else ""
             more.append(f"after post-processing{seen}: {', '.join(changes)}")
+        more = [line for line in more if line]
         sys.stdout.writelines(f"  {line}\n" for line in more)
         if options.report:
             info = report.RunInfo(

@@ -56,15 +56,25 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def train(run: Run) -> None:
-    """Trains in a process of its own, so that one run's memory and devices are free before the next; a finished run
-    says so and is over at once. Raises `TrainingError` when it fails, leaving the earlier runs as they are."""
+def start(run: Run) -> subprocess.Popen[bytes]:
+    """Starts a training in a process of its own, so that one run's memory and devices are free before the next."""
     command = [sys.executable, "-m", "emojax.main", f"--config={run.recipe}", f"--workdir={run.workdir}"]
-    code = subprocess.run([*command, *run.overrides], check=False).returncode  # noqa: S603 (our own interpreter)
+    return subprocess.Popen([*command, *run.overrides])  # noqa: S603 (our own interpreter)
+
+
+def check(run: Run, code: int) -> None:
+    """Raises `TrainingError` when a training ended with another exit code than 0; the earlier runs stay as they are."""
     if code:
         error = TrainingError(f"{run.workdir} ended with exit code {code}, see above; finished runs are kept")
         error.exit_code = code  # a bad knob stays a bad knob, whoever started the run
         raise error
+
+
+def train(run: Run) -> None:
+    """Trains; a finished run says so and is over at once. Raises `TrainingError` when it fails."""
+    with start(run) as process:
+        code = process.wait()
+    check(run, code)
 
 
 def numbers(workdir: Path, split: str) -> dict[str, Any]:

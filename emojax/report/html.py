@@ -48,7 +48,8 @@ def write(folder: Path, *, source: Source | None, previous: Path | None = None) 
         predictions, _ = predictions_csv.read(report / f"{name}-predictions.csv")
         seen = source.of(predictions, name) if source and name in source.splits else Pictures({})
         contents[name] = content
-        views.append(html_split.split_view(name, content, predictions, seen, rows))
+        judged = len(workdir.tests(folder)) if name == "test" else 0
+        views.append(html_split.split_view(name, content, predictions, seen, rows, judged=judged))
         cells[name] = html_split.cell_pictures(predictions, seen)
     macros: Any = templates.get_template("sections.html").module
     config, first = read_json(folder / workdir.CONFIG), next(iter(contents.values()))

@@ -22,8 +22,11 @@ def split_view(
     predictions: Predictions,
     seen: Pictures,
     rows: Sequence[Mapping[str, Any]],
+    *,
+    judged: int,
 ) -> dict[str, Any]:
-    """What the templates show of one split: `content` of its JSON file, `rows` of metrics.jsonl."""
+    """What the templates show of one split: `content` of its JSON file, `rows` of metrics.jsonl, and how often the
+    run's weights were judged on it, where that is counted."""
     names, confusion = content["class_names"], np.asarray(content["confusion"], np.float64)
     support, chosen = confusion.sum(axis=1), confusion.sum(axis=0)
     matrix = [
@@ -59,7 +62,7 @@ def split_view(
             for key in NUMBERS
             if content.get(key) is not None
         ],
-        "stamps": _stamps(content),
+        "stamps": _stamps(content, judged),
         "matrix": matrix,
         "precisions": [_share(confusion[j, j], chosen[j]) for j in range(len(names))],
         "has_pictures": bool(seen.small),
@@ -90,10 +93,18 @@ def split_view(
     }
 
 
-def _stamps(content: Mapping[str, Any]) -> list[dict[str, str]]:
+def _stamps(content: Mapping[str, Any], judged: int) -> list[dict[str, str]]:
     """Short marks beside a split's title."""
-    skipped = content.get("skipped_count", 0)
-    return [{"kind": "warn", "text": f"{skipped:,} unreadable"}] if skipped else []
+    stamps = []
+    if judged:
+        stamps.append(
+            {"kind": "good", "text": "judged once"}
+            if judged == 1
+            else {"kind": "warn", "text": f"judged {judged} times"}
+        )
+    if skipped := content.get("skipped_count", 0):
+        stamps.append({"kind": "warn", "text": f"{skipped:,} unreadable"})
+    return stamps
 
 
 def _trend(rows: Sequence[Mapping[str, Any]], i: int) -> dict[str, str]:
