@@ -34,6 +34,9 @@ class DataConfig:
     """CSV and parquet: columns by whose values the report also splits its numbers; absent ones are passed over."""
     split_column: str = "split"
     """CSV and parquet in one file: column with train, val or test; ignored when it does not exist."""
+    corrections: str = ""
+    """CSV file with the columns id, action (drop, label or split) and value, as `emojax data labels` and
+    `emojax data check` write them; "" = the data as they are."""
     val_fraction: float = 0.1
     """Share of the training records that becomes `val`, stratified by class, when the data have none. In (0, 1)."""
     test_fraction: float = 0.1

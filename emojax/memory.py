@@ -13,8 +13,10 @@ def keep_freed() -> None:
 
     XLA's CPU client allocates the temporary arrays of every step anew. By default glibc returns such large pieces to
     the kernel, which hands them out again page by page, filled with zeros: for ConvNeXt-Tiny on 64 px half of the time
-    of a step. Memory use is then what it was at its highest. Other C libraries are left as they are. Threads that exist
-    already may have got heaps of their own, which still shrink: a third of a training's time, when this came too late.
+    of a step. Memory use is then what it was at its highest, for the whole process: only commands do that, never a
+    call from Python such as `emojax.load`, in whose process others live. Other C libraries are left as they are.
+    Threads that exist already may have got heaps of their own, which still shrink: a third of a training's time, when
+    this came too late.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from emojax import memory, paths
+from emojax import paths
 from emojax.config import ParallelConfig
 from emojax.errors import ConfigError
 from emojax.types import Batch, Tree
@@ -181,14 +181,12 @@ def compiler_options() -> dict[str, Any]:
 
 
 def prepare() -> None:
-    """Settings of the process, before JAX is used: freed memory is kept (`memory.keep_freed`; the verbs of the
-    command line call that earlier), and compiled programs are kept in a folder that only this user can write.
+    """Before JAX is used: compiled programs are kept in a folder that only this user can write.
 
     Cached programs are executed as they are, so a shared folder would let others run code as this user; programs are
     also not portable between CPU models and jaxlib versions, hence both are in the folder's name. JAX's own variable
     JAX_COMPILATION_CACHE_DIR, when set, wins.
     """
-    memory.keep_freed()
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -105,10 +105,13 @@ def over(
     return Predictions(probs=probs, label=split.label, weight=weight, id=split.id, slices=split.slices)
 
 
+BUCKETS = (1, 2, 4, 8, 16, 32)
+
+
 def bucket(count: int) -> int:
-    """The batch size for `count` pictures: 1, 2, 4, 8, 16 or 32, the least that holds them, so that calls with any
-    number of pictures compile six programs and no more."""
-    return next((size for size in (1, 2, 4, 8, 16) if size >= count), 32)
+    """The batch size for `count` pictures, the least of `BUCKETS` that holds them or the largest: calls with any number
+    of pictures compile six programs and no more."""
+    return next((size for size in BUCKETS if size >= count), BUCKETS[-1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Classifier:
 
         Args:
           images: paths, encoded bytes, or uint8 arrays [H, W] or [H, W, 3], in any mixture and of any size.
-          batch_size: pictures at once; 0 = the `bucket` of their number.
+          batch_size: pictures at once; 0 = 32, and the `bucket` of what is left for the rest.
 
         Returns:
           Predictions in the order of `images`; weight 0 marks pictures that could not be read. `label` is uniform.
@@ -153,7 +156,16 @@ class Classifier:
             weight=np.ones(len(images), np.float32),
             id=names,
         )
-        return self.predict_split(split, batch_size=batch_size or bucket(len(images)))
+        rest = len(images) % BUCKETS[-1]
+        if batch_size or not rest or rest == len(images):
+            return self.predict_split(split, batch_size=batch_size or bucket(len(images)))
+        cut = len(images) - rest
+        parts = [
+            self.predict_split(split.take(np.arange(start, stop)), batch_size=bucket(stop - start))
+            for start, stop in ((0, cut), (cut, len(images)))
+        ]
+        probs, weight = (np.concatenate([getattr(part, name) for part in parts]) for name in ("probs", "weight"))
+        return dataclasses.replace(parts[0], probs=probs, weight=weight, label=uniform, id=names)
 
     def per_view(self) -> dict[str, Classifier]:
         """{view: a classifier that sees this one of the test-time views alone}."""

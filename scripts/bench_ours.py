@@ -40,6 +40,7 @@ def stages(options: dict) -> dict[str, float]:
 def main() -> None:
     from emojax import parallel
 
+    memory.keep_freed()  # as the command does
     parallel.prepare()
     versions = {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in VERSIONS}
     jobs = bench_protocol.Jobs(section, {"versions": versions, "devices": parallel.describe()})

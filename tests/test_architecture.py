@@ -30,7 +30,7 @@ ROWS = [
         "environment",
     ],
     ["stages", "losses", "distill", "averaging", "lookahead", "metrics", "combine", "data", "models"],
-    ["checkpoint_store", "preemption", "loop", "events", "scoreboard", "postprocess", "intervals"],
+    ["checkpoint_store", "preemption", "loop", "events", "scoreboard", "postprocess", "intervals", "label_errors"],
     ["comparison", "optim", "step", "checkpoint", "workdir", "plots"],
     ["validate", "monitor", "report", "predict", "resume"],
     ["wiring"],

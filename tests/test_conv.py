@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec as P
 from jax.test_util import check_grads
 
-from emojax.models import conv
+from emojax.models import conv, depthwise, windows
 
 SHAPES = [  # batch, height, width, in, out, kernel, stride, padding
     (4, 9, 9, 8, 6, 3, 1, 1),
@@ -57,10 +57,42 @@ def test_result_and_gradients_are_those_of_the_native_convolution(shape):
     with jax.enable_x64(True):
         x, kernel, options = arrays(shape)
         got = jax.jit(lambda x, k: results(functools.partial(conv.conv2d, **options), x, k))(x, kernel)
-        expected = jax.jit(lambda x, k: results(functools.partial(conv._native, **options), x, k))(x, kernel)
+        expected = jax.jit(lambda x, k: results(functools.partial(windows.native, **options), x, k))(x, kernel)
         for a, b in zip(got, expected, strict=True):
             assert a.shape == b.shape and a.dtype == np.float64
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kernel", [(1, 1, 8, 4), (3, 3, 3, 8), (3, 3, 64, 8), (7, 7, 3, 64), (4, 4, 3, 8)], ids=str)
+def test_an_empty_batch_is_no_error(kernel, dtype):
+    x, k = jnp.zeros((0, 16, 16, kernel[2]), dtype), jnp.ones(kernel, dtype)
+    y, back = jax.vjp(functools.partial(conv.conv2d, padding=1), x, k)
+    dx, dk = back(y)
+    assert y.shape[0] == dx.shape[0] == 0 and y.shape[3] == kernel[3]
+    assert dk.shape == kernel and not dk.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 7, 64, 1), (1, 8, 7, 3, 1), (3, 5, 12, 32, 2)], ids=str)
+@pytest.mark.parametrize("window", [(1, 3), (3, 1), (2, 2), (5, 3)], ids=str)
+def test_kernels_that_are_not_square_and_even_ones(shape, window):
+    """One output channel, batch 1, padding as wide as the kernel."""
+    batch, h, w, c, o = shape
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(batch, h, w, c)), rng.normal(size=(*window, c, o))
+    for stride, padding in ((1, 0), (2, 1), (1, 3)):
+        options = {"stride": stride, "padding": padding}
+        with jax.enable_x64(True):
+            got = jax.jit(lambda x, k, o=options: results(functools.partial(conv.conv2d, **o), x, k))(x, kernel)
+            expected = results(functools.partial(windows.native, **options), x, kernel)
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("function", [conv.conv2d, depthwise.depthwise])
+def test_channels_that_do_not_match(function):
+    with pytest.raises(ValueError, match=r"channels|expected a kernel"):
+        function(jnp.ones((2, 8, 8, 1)), jnp.ones((3, 3, 4, 4)))
 
 
 def test_gradient_is_that_of_finite_differences():
@@ -90,7 +122,7 @@ def test_rounded_factors_give_the_convolution_of_rounded_arrays(shape):
     x, kernel = (np.asarray(jnp.asarray(a, jnp.bfloat16).astype(jnp.float32)) for a in (x, kernel))
     with jax.default_matmul_precision("bfloat16"):
         got = jax.jit(lambda x, k: results(functools.partial(conv.conv2d, **options), x, k))(x, kernel)
-    expected = results(functools.partial(conv._native, **options), x, kernel)
+    expected = results(functools.partial(windows.native, **options), x, kernel)
     for a, b, tolerance in zip(got, expected, (1e-5, 2**-8, 2**-8), strict=True):
         assert a.dtype == np.float32
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * float(np.abs(b).max()))

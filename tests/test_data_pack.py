@@ -184,3 +184,20 @@ def test_damage_inside_a_record_is_found_by_its_checksum(tmp_path):
 def test_other_classes_are_refused(place):
     with pytest.raises(DataError, match="needs a pack made with them"):
         opened(place / "packed", classes=("x", "y"))
+
+
+def test_what_is_no_pack(tmp_path, capsys):
+    """Inside its own data, of files that are no images, in a place that cannot be made."""
+    data = tmp_path / "data"
+    for name in ("a", "b"):
+        (data / name).mkdir(parents=True)
+        for i in range(12):
+            (data / name / f"{i}.png").write_bytes(b"no image")
+    assert cli.main(["data", "pack", f"--data={data}", f"--out={data / 'packed'}"]) == 2
+    assert "inside the data" in capsys.readouterr().err and not (data / "packed").exists()
+    assert cli.main(["data", "pack", f"--data={data}", f"--out={tmp_path / 'packed'}"]) == 2
+    assert "not one of its 24 files is an image" in capsys.readouterr().err
+    assert not (tmp_path / "packed" / pack.HEADER).exists()
+    assert cli.main(["data", "pack", f"--data={data}", f"--out={data / 'a/0.png'}/x"]) == 2
+    assert cli.main(["data", "pack", f"--data={tmp_path / 'data'}", "--out=/proc/nothing/x"]) == 2
+    assert "cannot be made" in capsys.readouterr().err

@@ -166,7 +166,10 @@ def test_any_number_of_pictures_runs_in_few_programs(finished, folder):
     whole = classifier.predict(files).probs  # 12 pictures in a batch of 16
     for count in (1, 2, 3, 4, 5, 7):
         np.testing.assert_allclose(classifier.predict(files[:count]).probs, whole[:count], atol=1e-5)
-    assert classifier._infer._cache_size() == 4  # 2, 4, 8 and 16: there are two devices
+    many = classifier.predict([*files, *files, *files])  # 32, then the other four in a batch of 4
+    np.testing.assert_allclose(many.probs, np.concatenate([whole] * 3), atol=1e-5)
+    assert many.id.tolist() == [str(path) for path in [*files, *files, *files]]
+    assert classifier._infer._cache_size() == 5  # 2, 4, 8, 16 and 32: there are two devices
     assert len(classifier.predict([]).probs) == 0
 
 

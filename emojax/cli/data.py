@@ -1,50 +1,26 @@
-"""`emojax data`: jobs on data sets. `pack` writes the images of each split into one file, for disks that are slow with
-many small ones."""
+"""`emojax data`: jobs on data sets, one module each."""
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import sys
-from pathlib import Path
+
+JOBS = {
+    "pack": "write the images of each split into one file",
+    "labels": "rank likely label errors, from out-of-fold predictions",
+}
 
 
 def main(arguments: list[str]) -> int:
-    """Packs a data set and tells how to train on the pack."""
-    parser = argparse.ArgumentParser(
-        prog="emojax data",
-        description=__doc__,
-        epilog="With --config, --config.KNOB=VALUE changes the recipe, as for emojax train.",
-    )
-    parser.add_argument("job", choices=("pack",), help="what to do")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config", metavar="RECIPE.py[:VARIANT]", help="pack this recipe's data, as it reads them")
-    source.add_argument("--data", metavar="PATH", help="pack these data: a folder, .csv, .parquet or tfds:NAME")
-    parser.add_argument("--out", required=True, help="new folder for the pack")
-    from emojax.cli import runs
-
-    options, overrides = runs.parse(parser, arguments)
-
-    from emojax.config import DataConfig
-    from emojax.data import pack, sources
+    """Runs one job and returns its exit code."""
     from emojax.errors import ConfigError
-    from emojax.main import config_from
-    from emojax.progress import Terminal
 
-    if overrides and options.data:
-        raise ConfigError(f"{parser.prog}: {overrides[0]} needs a recipe: give --config instead of --data")
-    config = (
-        DataConfig(path=options.data) if options.data else config_from([f"--config={options.config}", *overrides]).data
-    )
-    folder, dataset = Path(options.out), sources.read(config)
-    terminal = Terminal(sys.stderr)
-    lost = pack.write(
-        dataset, folder, progress=lambda done, total: terminal.update(lambda: [(0, f"packing {done:,}/{total:,}")])
-    )
-    terminal.clear()
-    sizes = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
-    total = sum(file.stat().st_size for file in folder.iterdir())
-    sys.stdout.write(f"{folder}: {sizes} images, {total / 1e6:,.1f} MB\n")
-    if lost:
-        sys.stdout.write(f"{lost} images could not be read and are empty in the pack: training leaves them out\n")
-    sys.stdout.write(f"train on it with --config.data.path={folder}\n")
-    return 0
+    job = arguments[0] if arguments else "--help"
+    if job in ("--help", "-h"):
+        jobs = "\n".join(f"  {name:<8} {text}" for name, text in JOBS.items())
+        sys.stdout.write(f"usage: emojax data JOB [options]\n\n{jobs}\n\n")
+        sys.stdout.write("emojax data JOB --help tells the options of a job.\n")
+        return 0
+    if job not in JOBS:
+        raise ConfigError(f"emojax data: there is no job {job!r}; there are {', '.join(JOBS)}")
+    return importlib.import_module(f"emojax.cli.data_{job}").main(arguments[1:])

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     from emojax import postprocess
-    from emojax.predict import bucket, load
+    from emojax.predict import load
 
     pictures = _find(options.paths)
     classifier = load(options.workdir, which=options.which, views=options.views)
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     unreadable = 0
     for start in range(0, len(pictures), CHUNK):
         part = pictures[start : start + CHUNK]
-        found = classifier.predict([Path(p) for p in part], batch_size=bucket(len(pictures)))  # one program for all
+        found = classifier.predict([Path(p) for p in part])
         if post:
             found = postprocess.apply(post, found)
         rows = [

@@ -22,6 +22,7 @@ import numpy as np
 
 from emojax import files
 from emojax.config import DataConfig
+from emojax.data.decode import verify
 from emojax.data.storage import MAX_BYTES, Unreadable
 from emojax.data.tables import SPLITS
 from emojax.errors import DataError
@@ -69,16 +70,20 @@ def _library() -> Any:
 def write(dataset: Dataset, folder: Path, *, progress: Callable[[int, int], None]) -> int:
     """Packs every split of `dataset`, as its reader found it, into `folder`, which must be new or empty.
 
-    `progress` is called with (images done, images in all). Returns how many images could not be read; they are kept as
-    empty records, so that the pack leaves out what the original leaves out. Raises `DataError` for images that are
-    arrays, which no encoded bytes stand for, and for a folder that holds something.
+    `progress` is called with (images done, images in all). Returns how many images could not be read or are no images;
+    they are kept, empty or as they are, so that the pack leaves out what the original leaves out. Raises `DataError`
+    for images that are arrays, which no encoded bytes stand for, for a folder that holds something or cannot be made,
+    and when there is not one image.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder}: is not empty; give a new folder for the pack")
     for split in dataset.splits.values():
         if isinstance(split.images, np.ndarray):
             raise DataError(f"{dataset.name}: its images are arrays in one file already; there is nothing to pack")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made: {error.strerror}") from error
     header: dict[str, Any] = {}
     total, done, lost = sum(map(len, dataset.splits.values())), 0, 0
     for name, split in dataset.splits.items():
@@ -90,9 +95,10 @@ def write(dataset: Dataset, folder: Path, *, progress: Callable[[int, int], None
                 try:
                     data = split.images[i]
                 except Unreadable:
-                    data, lost = b"", lost + 1
+                    data = b""
                 if not isinstance(data, bytes):
                     raise DataError(f"{dataset.name}: {split.id[i]} is an array; only encoded images can be packed")
+                lost += not _decodes(data)
                 writer.write(data)
                 done += 1
                 progress(done, total)
@@ -105,9 +111,21 @@ def write(dataset: Dataset, folder: Path, *, progress: Callable[[int, int], None
             "bytes": place.stat().st_size,
             "table_sha256": hashlib.sha256(table).hexdigest(),
         }
+    if lost == total:
+        raise DataError(
+            f"{dataset.name}: not one of its {total:,} files is an image that can be read; {folder} is no pack"
+        )
     about = {"name": dataset.name, "class_names": dataset.class_names, "notes": dataset.notes}
     files.write_json(folder / HEADER, {"format": _FORMAT, **about, "splits": header})
     return lost
+
+
+def _decodes(data: bytes) -> bool:
+    try:
+        verify(data)
+    except Unreadable:
+        return False
+    return True
 
 
 def _table_bytes(split: Split) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from emojax.config import DataConfig
-from emojax.data import checks, emoji, folds, splits
+from emojax.data import checks, corrections, emoji, folds, splits
 from emojax.data.checks import Progress
 from emojax.data.tables import SPLITS, split_files
 from emojax.errors import DataError
@@ -93,7 +93,12 @@ def _check_labels(dataset: Dataset, config: DataConfig) -> None:
 
 
 def read(config: DataConfig) -> Dataset:
-    """The data set as its files state it: no image is decoded, no split is cut."""
+    """The data set as its files, and `config.corrections`, state it: no image is decoded, no split is cut."""
+    dataset = _read(config)
+    return corrections.apply(dataset, Path(config.corrections).expanduser()) if config.corrections else dataset
+
+
+def _read(config: DataConfig) -> Dataset:
     kind = recognise(config.path) if config.format == "auto" else config.format
     if kind == "emoji":
         return emoji.read(config=config)
@@ -214,7 +219,7 @@ def _one_fold(
     """`train` and `val` together, cut anew: fold `config.fold` is `val`, the rest `train`. `test` stays as it is."""
     whole, content = dataset.splits["train"], digests["train"]
     if "val" in dataset.splits:
-        whole, content = _joined(whole, dataset.splits["val"]), content + digests["val"]
+        whole, content = splits.joined(whole, dataset.splits["val"]), content + digests["val"]
     if config.group_column and config.group_column not in whole.slices:
         raise DataError(
             f"{config.path}: config.data.group_column = {config.group_column!r}: the data have no such column"
@@ -238,21 +243,6 @@ def _one_fold(
         **digests,
         **kept,
     }
-
-
-def _joined(first: Split, second: Split) -> Split:
-    """Both splits as one, `first` in front; where both use a record name, the second one's is told apart."""
-    taken = set(first.id.tolist())
-    names = [f"{second.name}/{name}" if name in taken else name for name in second.id.tolist()]
-    shared = [key for key in first.slices if key in second.slices]
-    return Split(
-        name=first.name,
-        images=Joined(first.images, second.images),
-        label=np.concatenate([first.label, second.label]),
-        weight=np.concatenate([first.weight, second.weight]),
-        id=np.array([*first.id.tolist(), *names], dtype=np.str_),
-        slices={key: np.concatenate([first.slices[key], second.slices[key]]) for key in shared},
-    )
 
 
 def _compact(split: Split) -> Split:

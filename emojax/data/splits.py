@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from emojax.types import Joined, Split
+
 
 def cut(
     label: np.ndarray, ids: Sequence[str], *, content: Sequence[str], fractions: Mapping[str, float], seed: int
@@ -63,3 +65,18 @@ def _whole_runs(content: list[str], start: int, stop: int) -> int:
     while start < end < len(content) and content[end] == content[end - 1]:
         end += 1
     return end if end < len(content) else stop
+
+
+def joined(first: Split, second: Split) -> Split:
+    """Both splits as one, `first` in front; where both use a record name, the second one's is told apart."""
+    taken = set(first.id.tolist())
+    names = [f"{second.name}/{name}" if name in taken else name for name in second.id.tolist()]
+    shared = [key for key in first.slices if key in second.slices]
+    return Split(
+        name=first.name,
+        images=Joined(first.images, second.images),
+        label=np.concatenate([first.label, second.label]),
+        weight=np.concatenate([first.weight, second.weight]),
+        id=np.array([*first.id.tolist(), *names], dtype=np.str_),
+        slices={key: np.concatenate([first.slices[key], second.slices[key]]) for key in shared},
+    )

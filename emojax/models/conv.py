@@ -21,8 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from emojax.models import products
-
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+from emojax.models.windows import native, native_dw, native_dx, out_size
 
 
 def conv2d(
@@ -33,19 +32,23 @@ def conv2d(
     Y = (H + 2 padding - h) // stride + 1, X alike. Input and kernel have one floating type, which the result keeps; on
     every platform the factors are rounded as `products.factor` says, and gradients are exact otherwise: first-order
     reverse-mode ones only (`jax.grad`). The formulation is chosen when the program is lowered, so one export for
-    several platforms holds the right one for each.
+    several platforms holds the right one for each. Raises `ValueError` unless image and kernel have as many channels.
     """
+    if x.shape[3] != kernel.shape[2]:
+        raise ValueError(
+            f"the image has {x.shape[3]} channels, the kernel {kernel.shape[2]}: {x.shape}, {kernel.shape}"
+        )
     return _conv2d(x, kernel, stride, padding, products.factor(x.dtype))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _conv2d(x: Array, kernel: Array, stride: int, padding: int, dtype: Any) -> Array:
-    native = functools.partial(_native_rounded, stride=stride, padding=padding, dtype=dtype)
     rule = _forward_rule(x.shape, kernel.shape, stride, dtype)
-    if rule is None:
-        return native(x, kernel)
-    cpu = functools.partial(rule, stride=stride, padding=padding, dtype=dtype)
-    return lax.platform_dependent(x, kernel, cpu=cpu, default=native)
+
+    def plain(x: Array, kernel: Array) -> Array:
+        return native(_rounded(x, dtype), _rounded(kernel, dtype), stride=stride, padding=padding)
+
+    return _chosen(rule, plain, x, kernel, stride=stride, padding=padding, dtype=dtype)
 
 
 def _conv2d_fwd(x: Array, kernel: Array, stride: int, padding: int, dtype: Any) -> tuple[Array, tuple[Array, Array]]:
@@ -54,25 +57,29 @@ def _conv2d_fwd(x: Array, kernel: Array, stride: int, padding: int, dtype: Any) 
 
 def _conv2d_bwd(stride: int, padding: int, dtype: Any, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    native = functools.partial(_native, stride=stride, padding=padding)
+    how: dict[str, Any] = {"stride": stride, "padding": padding}
 
-    def native_dx(x: Array, kernel: Array, dy: Array) -> Array:
-        return jax.vjp(lambda a: native(a, _rounded(kernel, dtype)), x)[1](_rounded(dy, dtype))[0]
+    def plain_dx(x: Array, kernel: Array, dy: Array) -> Array:
+        return native_dx(x, _rounded(kernel, dtype), _rounded(dy, dtype), **how)
 
-    def native_dw(x: Array, kernel: Array, dy: Array) -> Array:
-        return jax.vjp(lambda a: native(_rounded(x, dtype), a), kernel)[1](_rounded(dy, dtype))[0]
+    def plain_dw(x: Array, kernel: Array, dy: Array) -> Array:
+        return native_dw(_rounded(x, dtype), kernel, _rounded(dy, dtype), **how)
 
-    def choose(rule: Callable[..., Array] | None, native: Callable[..., Array]) -> Array:
-        if rule is None:
-            return native(x, kernel, dy)
-        cpu = functools.partial(rule, stride=stride, padding=padding, dtype=dtype)
-        return lax.platform_dependent(x, kernel, dy, cpu=cpu, default=native)
-
-    dx = choose(_input_gradient_rule(x.shape, kernel.shape, dy.shape, stride, dtype), native_dx)
-    return dx, choose(_kernel_gradient_rule(x.shape, kernel.shape, stride), native_dw)
+    rule = _input_gradient_rule(x.shape, kernel.shape, dy.shape, stride, dtype)
+    dx = _chosen(rule, plain_dx, x, kernel, dy, **how, dtype=dtype)
+    rule = _kernel_gradient_rule(x.shape, kernel.shape, stride)
+    return dx, _chosen(rule, plain_dw, x, kernel, dy, **how, dtype=dtype)
 
 
 _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
+
+
+def _chosen(rule: Callable[..., Array] | None, plain: Callable[..., Array], *arrays: Array, **how: Any) -> Array:
+    """`rule` on CPUs where there is one, else XLA's own."""
+    if rule is None:
+        return plain(*arrays)
+    return lax.platform_dependent(*arrays, cpu=functools.partial(rule, **how), default=plain)
+
 
 # Which formulation on a CPU. None: XLA's own, in float32. Every threshold is a measurement.
 
@@ -83,7 +90,7 @@ def _forward_rule(x: tuple[Any, ...], kernel: tuple[int, ...], stride: int, dtyp
         return _pointwise
     if min(h, w) < size or size <= stride or (c <= 4 and size <= 3):
         return _unfold
-    return _separable if c >= _wide(dtype) else None
+    return _separable if c >= _separable_from(dtype) else None
 
 
 def _input_gradient_rule(
@@ -92,7 +99,7 @@ def _input_gradient_rule(
     size = max(kernel[:2])
     if size == 1:
         return _pointwise_dx
-    return None if kernel[3] < _wide(dtype) and stride == 1 and min(dy[1:3]) >= size else _separable_dx
+    return None if kernel[3] < _separable_from(dtype) and stride == 1 and min(dy[1:3]) >= size else _separable_dx
 
 
 def _kernel_gradient_rule(x: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> Callable[..., Array]:
@@ -101,13 +108,9 @@ def _kernel_gradient_rule(x: tuple[int, ...], kernel: tuple[int, ...], stride: i
     return _unfold_dw if x[3] <= 4 or max(kernel[:2]) <= stride else _separable_dw
 
 
-def _wide(dtype: Any) -> int:
+def _separable_from(dtype: Any) -> int:
     """From how many channels on separable products beat XLA's convolution."""
     return 32 if jnp.dtype(dtype) == jnp.bfloat16 else 64
-
-
-def _native_rounded(x: Array, kernel: Array, *, stride: int, padding: int, dtype: Any) -> Array:
-    return _native(_rounded(x, dtype), _rounded(kernel, dtype), stride=stride, padding=padding)
 
 
 def _rounded(x: Array, dtype: Any) -> Array:
@@ -116,11 +119,6 @@ def _rounded(x: Array, dtype: Any) -> Array:
         return x
     found = jnp.finfo(dtype)
     return lax.reduce_precision(x, exponent_bits=found.nexp, mantissa_bits=found.nmant)
-
-
-def _native(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
-    window, pads = (stride, stride), [(padding, padding)] * 2
-    return lax.conv_general_dilated(x, kernel, window, pads, dimension_numbers=_DIMENSIONS)
 
 
 # 1x1: a matrix product over pixels.
@@ -144,7 +142,7 @@ def _pointwise_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: i
 
 def _unfold(x: Array, kernel: Array, *, stride: int, padding: int, dtype: Any) -> Array:
     h, w, c, o = kernel.shape
-    out = _out(x, kernel, stride, padding)
+    out = out_size(x.shape, kernel.shape, stride, padding)
 
     def patches(x: Array) -> Array:
         x = _pad(x, padding)
@@ -161,8 +159,9 @@ def _unfold_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int,
         taps = [divmod(tap, w) for tap in range(kernel[..., 0, 0].size)]
         return jnp.concatenate([_window(x, tap, dy.shape[1:3], stride, axis=2) for tap in taps])
 
-    turned = _moved(patches, _turned(x, dtype), dtype).reshape(-1, dy[..., 0].size)
-    return products.product(turned, dy.reshape(-1, o), dtype=dtype, out=dy.dtype).reshape(kernel.shape)
+    turned = _moved(patches, _turned(x, dtype), dtype)
+    flat = turned.reshape(turned.shape[0], -1)
+    return products.product(flat, dy.reshape(-1, o), dtype=dtype, out=dy.dtype).reshape(kernel.shape)
 
 
 # Separable: unfolded along rows, folded along columns. Copies of the map shifted by rows lie side by side, one product
@@ -173,7 +172,7 @@ def _unfold_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int,
 
 def _separable(x: Array, kernel: Array, *, stride: int, padding: int, dtype: Any) -> Array:
     h, w, c, o = kernel.shape
-    out_h, out_w = _out(x, kernel, stride, padding)
+    out_h, out_w = out_size(x.shape, kernel.shape, stride, padding)
     rows = _moved(lambda x: _side_by_side(x, [i - padding for i in range(h)], out_h, stride), x, dtype)
     parts = []
     for phase, taps, offsets in _phases(x.shape[2], w, stride, padding):
@@ -210,8 +209,8 @@ def _separable_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: i
         height = len(range(row, x.shape[1], stride))
         left = _moved(functools.partial(columns, row=row), turned, dtype).reshape(w * c, -1)
         right = _moved(functools.partial(_side_by_side, starts=offsets, size=height), dy, dtype)
-        sums = products.product(left, right.reshape(left.shape[1], -1), dtype=dtype, out=dy.dtype)
-        found.update(zip(taps, _split(sums.reshape(w, c, -1), o), strict=True))
+        sums = products.product(left, right.reshape(-1, right.shape[-1]), dtype=dtype, out=dy.dtype)
+        found.update(zip(taps, _split(sums.reshape(w, c, right.shape[-1]), o), strict=True))
     return jnp.stack([found.get(tap, jnp.zeros((w, c, o), dy.dtype)) for tap in range(h)])
 
 
@@ -222,11 +221,6 @@ def _phases(size: int, kernel: int, stride: int, padding: int) -> list[tuple[int
 
 
 # Pieces.
-
-
-def _out(x: Array, kernel: Array, stride: int, padding: int) -> tuple[int, int]:
-    height, width = ((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True))
-    return height, width
 
 
 def _moved(move: Callable[[Array], Array], x: Array, dtype: Any) -> Array:

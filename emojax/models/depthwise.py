@@ -21,8 +21,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from emojax.models import products
+from emojax.models.windows import native, native_dw, native_dx, out_size, wide
 
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _ROWS = 16
 """Rows of the output that one expression of the kernel gradient adds up."""
 _TERMS = 160
@@ -43,15 +43,19 @@ def depthwise(
 
     Y = (H + 2 padding - k) // stride + 1, X alike; `padding` zeros on all four sides, fewer than k. Input and kernel
     have one floating type, which the result keeps. First-order reverse-mode gradients only (`jax.grad`); they are exact
-    on every platform. The formulation is chosen when the program is lowered, as in `conv.conv2d`.
+    on every platform. The formulation is chosen when the program is lowered, as in `conv.conv2d`. Raises `ValueError`
+    unless image and kernel have as many channels.
     """
+    if kernel.shape[2:] != (1, x.shape[3]):
+        raise ValueError(f"expected a kernel [k, k, 1, {x.shape[3]}] for an image of {x.shape}, found {kernel.shape}")
     return _depthwise(x, kernel, stride, padding)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    cpu, native = (functools.partial(f, stride=stride, padding=padding) for f in (_cpu, _native))
-    return lax.platform_dependent(x, kernel, cpu=cpu, default=native)
+    cpu = functools.partial(_cpu, stride=stride, padding=padding)
+    plain = functools.partial(native, stride=stride, padding=padding, groups=x.shape[3])
+    return lax.platform_dependent(x, kernel, cpu=cpu, default=plain)
 
 
 def _depthwise_fwd(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
@@ -60,35 +64,22 @@ def _depthwise_fwd(x: Array, kernel: Array, stride: int, padding: int) -> tuple[
 
 def _depthwise_bwd(stride: int, padding: int, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    native = functools.partial(_native, stride=stride, padding=padding)
-
-    def native_dx(x: Array, kernel: Array, dy: Array) -> Array:
-        return jax.vjp(lambda a: native(a, kernel), x)[1](dy)[0]
-
-    def native_dw(x: Array, kernel: Array, dy: Array) -> Array:
-        return jax.vjp(lambda a: native(x, a), kernel)[1](dy)[0]
-
-    cpu_dx, cpu_dw = (functools.partial(f, stride=stride, padding=padding) for f in (_cpu_dx, _cpu_dw))
-    dx = lax.platform_dependent(x, kernel, dy, cpu=cpu_dx, default=native_dx)
-    return dx, lax.platform_dependent(x, kernel, dy, cpu=cpu_dw, default=native_dw)
+    how = {"stride": stride, "padding": padding}
+    plain_dx, plain_dw = (functools.partial(f, **how, groups=x.shape[3]) for f in (native_dx, native_dw))
+    dx = lax.platform_dependent(x, kernel, dy, cpu=functools.partial(_cpu_dx, **how), default=plain_dx)
+    return dx, lax.platform_dependent(x, kernel, dy, cpu=functools.partial(_cpu_dw, **how), default=plain_dw)
 
 
 _depthwise.defvjp(_depthwise_fwd, _depthwise_bwd)
-
-
-def _native(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
-    window, pads = (stride, stride), [(padding, padding)] * 2
-    groups = x.shape[-1]
-    return lax.conv_general_dilated(x, kernel, window, pads, dimension_numbers=_DIMENSIONS, feature_group_count=groups)
 
 
 # The CPU formulations.
 
 
 def _cpu(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
-    out = _out(x.shape, kernel.shape, stride, padding)
+    out = out_size(x.shape, kernel.shape, stride, padding)
     if _few(x.shape, out):
-        matrix, maps = _matrix(kernel, x.shape, out, stride, padding), _wide(x)
+        matrix, maps = _matrix(kernel, x.shape, out, stride, padding), wide(x)
         y = _channels_last(jnp.einsum("bqc,pqc->bpc", maps.reshape(maps.shape[0], -1, maps.shape[3]), matrix))
         return y.reshape(x.shape[0], *out, x.shape[3]).astype(x.dtype)
     return _shifted(x, kernel, stride=stride, padding=padding)
@@ -96,7 +87,7 @@ def _cpu(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
 
 def _cpu_dx(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int) -> Array:
     if _few(x.shape, dy.shape[1:3]):
-        matrix, maps = _matrix(kernel, x.shape, dy.shape[1:3], stride, padding), _wide(dy)
+        matrix, maps = _matrix(kernel, x.shape, dy.shape[1:3], stride, padding), wide(dy)
         dx = _channels_last(jnp.einsum("bpc,pqc->bqc", maps.reshape(maps.shape[0], -1, maps.shape[3]), matrix))
         return dx.reshape(x.shape).astype(x.dtype)
     return _shifted_dx(x.shape, kernel, dy, stride=stride, padding=padding)
@@ -105,14 +96,14 @@ def _cpu_dx(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int) ->
 def _cpu_dw(x: Array, kernel: Array, dy: Array, *, stride: int, padding: int) -> Array:
     if not _few(x.shape, dy.shape[1:3]):
         return _shifted_dw(x, kernel, dy, stride=stride, padding=padding)
-    maps = [_wide(a).reshape(a.shape[0], -1, a.shape[3]) for a in (dy, x)]
+    maps = [wide(a).reshape(a.shape[0], -1, a.shape[3]) for a in (dy, x)]
     matrix = jnp.einsum("bpc,bqc->pqc", *maps)
     meets = _meets(x.shape, dy.shape[1:3], kernel.shape[0], stride, padding)
     return (meets.T @ matrix.reshape(-1, matrix.shape[2])).reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _shifted(x: Array, kernel: Array, *, stride: int, padding: int) -> Array:
-    out = _out(x.shape, kernel.shape, stride, padding)
+    out = out_size(x.shape, kernel.shape, stride, padding)
     low, high = _taps(x.shape, out, kernel.shape, stride, padding)
     kernel = kernel[low[0] : high[0], low[1] : high[1]]
     padded = _padded(x, (padding - low[0], padding - low[1]), out, kernel.shape, stride)
@@ -194,22 +185,13 @@ def _meets(x: tuple[Any, ...], out: tuple[Any, ...], size: int, stride: int, pad
 def _matrix(kernel: Array, x: tuple[Any, ...], out: tuple[Any, ...], stride: int, padding: int) -> Array:
     """[output pixels, input pixels, C]."""
     meets = _meets(x, out, kernel.shape[0], stride, padding)
-    flat = _wide(kernel).reshape(-1, kernel.shape[3])
+    flat = wide(kernel).reshape(-1, kernel.shape[3])
     return (meets.astype(flat.dtype) @ flat).reshape(out[0] * out[1], -1, flat.shape[1])
 
 
 def _channels_last(x: Array) -> Array:
     """In memory too: the product leaves the channels first, and what follows would read them so, ten times as slow."""
     return products.in_memory_order(x)
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _out(x: tuple[Any, ...], kernel: tuple[int, ...], stride: int, padding: int) -> _Pair:
-    rows, columns = ((x[axis] + 2 * padding - kernel[axis - 1]) // stride + 1 for axis in (1, 2))
-    return rows, columns
 
 
 def _taps(
@@ -230,7 +212,7 @@ def _padded(x: Array, low: _Pair, out: _Pair, size: tuple[int, ...], stride: int
         (lo, (n - 1) * stride + k - lo - (side - 1) * spread - 1, spread - 1)
         for side, lo, n, k in zip(x.shape[1:3], low, out, size, strict=False)
     ]
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = wide(x)
     return lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0))))
 
 

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from emojax.models.windows import wide
+
 
 @jax.custom_vjp
 def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
@@ -21,8 +23,8 @@ def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
 
     First-order reverse-mode gradients only.
     """
-    wide = _wide(x)
-    return (wide * _normal_cdf(wide)).astype(x.dtype)
+    x32 = wide(x)
+    return (x32 * _normal_cdf(x32)).astype(x.dtype)
 
 
 def _normal_cdf(x: Array) -> Array:
@@ -34,9 +36,9 @@ def _gelu_fwd(x: Array) -> tuple[Array, Array]:
 
 
 def _gelu_bwd(x: Array, dy: Array) -> tuple[Array]:
-    wide = _wide(x)
-    density = jnp.exp(-0.5 * wide * wide) * (1 / math.sqrt(2 * math.pi))
-    return (((_normal_cdf(wide) + wide * density) * _wide(dy)).astype(dy.dtype),)
+    x32 = wide(x)
+    density = jnp.exp(-0.5 * x32 * x32) * (1 / math.sqrt(2 * math.pi))
+    return (((_normal_cdf(x32) + x32 * density) * wide(dy)).astype(dy.dtype),)
 
 
 gelu.defvjp(_gelu_fwd, _gelu_bwd)
@@ -51,24 +53,24 @@ def layer_norm(
     First-order reverse-mode gradients only. Ba et al. 2016, arXiv:1607.06450.
     """
     mean, factor = _statistics(x, epsilon)
-    return (_wide(x) - mean) * factor * scale + bias
+    return (wide(x) - mean) * factor * scale + bias
 
 
 def _statistics(x: Array, epsilon: float) -> tuple[Array, Array]:
-    wide = _wide(x)
-    mean = wide.mean(-1, keepdims=True)
-    return mean, lax.rsqrt(jnp.square(wide - mean).mean(-1, keepdims=True) + epsilon)
+    x32 = wide(x)
+    mean = x32.mean(-1, keepdims=True)
+    return mean, lax.rsqrt(jnp.square(x32 - mean).mean(-1, keepdims=True) + epsilon)
 
 
 def _layer_norm_fwd(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, tuple[Array, ...]]:
     mean, factor = _statistics(x, epsilon)
-    return (_wide(x) - mean) * factor * scale + bias, (x, mean, factor, scale)
+    return (wide(x) - mean) * factor * scale + bias, (x, mean, factor, scale)
 
 
 def _layer_norm_bwd(epsilon: float, saved: tuple[Array, ...], dy: Array) -> tuple[Array, Array, Array]:
     del epsilon
     x, mean, factor, scale = saved
-    normal = (_wide(x) - mean) * factor
+    normal = (wide(x) - mean) * factor
     pixels = tuple(range(x.ndim - 1))
     pulled = dy * scale
     along = (pulled * normal).mean(-1, keepdims=True)
@@ -99,12 +101,12 @@ def batch_norm(
 def _batch_norm_fwd(
     x: Array, scale: Array, bias: Array, near: Array, epsilon: float
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    wide, pixels = _wide(x), tuple(range(x.ndim - 1))
-    shifted = wide - near
+    x32, pixels = wide(x), tuple(range(x.ndim - 1))
+    shifted = x32 - near
     offset = shifted.mean(pixels)
     mean, variance = near + offset, jnp.maximum(jnp.square(shifted).mean(pixels) - jnp.square(offset), 0.0)
     factor = lax.rsqrt(variance + epsilon)
-    return ((wide - mean) * (scale * factor) + bias, mean, variance), (x, scale, mean, factor)
+    return ((x32 - mean) * (scale * factor) + bias, mean, variance), (x, scale, mean, factor)
 
 
 def _batch_norm_bwd(epsilon: float, saved: tuple[Array, ...], pulled: tuple[Array, Array, Array]) -> tuple[Array, ...]:
@@ -112,14 +114,10 @@ def _batch_norm_bwd(epsilon: float, saved: tuple[Array, ...], pulled: tuple[Arra
     x, scale, mean, factor = saved
     dy, pixels = pulled[0], tuple(range(x.ndim - 1))
     count = math.prod(x.shape[:-1])
-    central = _wide(x) - mean
+    central = wide(x) - mean
     dbias, dscale = dy.sum(pixels), (dy * central).sum(pixels) * factor
     dx = (dy - dbias / count - central * (dscale * factor / count)) * (scale * factor)
     return dx.astype(x.dtype), dscale, dbias, jnp.zeros_like(mean)
 
 
 batch_norm.defvjp(_batch_norm_fwd, _batch_norm_bwd)
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

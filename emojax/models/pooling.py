@@ -24,7 +24,7 @@ def max_pool(x: Float[Array, "B H W C"], *, padding: int = 1, ceil: bool = False
 
     `ceil`, its ceil_mode, lets the last window reach past the lower and right edge, if it starts inside the map; Y is
     at least 1, even for maps that are smaller than the window and that torch refuses. Of equal pixels the first, row by
-    row, gets the gradient. First-order reverse-mode gradients only.
+    row, gets the gradient; a NaN gets none on CPUs. First-order reverse-mode gradients only.
     """
     edges = []
     for side in x.shape[1:3]:

@@ -97,4 +97,4 @@ def _dot(a: Array, b: Array, axis_a: int, axis_b: int, dtype: Any) -> Array:
     if jnp.dtype(dtype) == jnp.bfloat16:
         # Behind the barrier nobody turns this into b.T @ a.T, for which jaxlib 0.10 and 0.12 lack code: an error.
         found = lax.platform_dependent(found, cpu=lax.optimization_barrier, default=lambda x: x)
-    return found.reshape(*a.shape[:-1], -1) if axis_a else found
+    return found.reshape(*a.shape[:-1], found.shape[-1]) if axis_a else found

@@ -33,14 +33,8 @@ def write(folder: Path, *, source: Source | None, previous: Path | None = None) 
       source: where pictures come from; None = a page without pictures.
       previous: work directory of another run, to tell what is different.
     """
-    import jinja2
-
-    # Every value is escaped unless a template says otherwise; templates say so for style, script and figures only.
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("emojax.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    report, rows = folder / "report", jsonl.read(folder / "metrics.jsonl")
+    pages, report = templates(), folder / "report"
+    rows = jsonl.read(folder / "metrics.jsonl")
     contents, views, cells = {}, [], {}
     for name in ("test", "val"):
         if not (content := read_json(report / f"{name}.json")):
@@ -51,7 +45,7 @@ def write(folder: Path, *, source: Source | None, previous: Path | None = None) 
         judged = len(workdir.tests(folder)) if name == "test" else 0
         views.append(html_split.split_view(name, content, predictions, seen, rows, judged=judged))
         cells[name] = html_split.cell_pictures(predictions, seen)
-    macros: Any = templates.get_template("sections.html").module
+    macros: Any = pages.get_template("sections.html").module
     config, first = read_json(folder / workdir.CONFIG), next(iter(contents.values()))
 
     def tabbed(name: str, macro: Any) -> Any:
@@ -68,7 +62,7 @@ def write(folder: Path, *, source: Source | None, previous: Path | None = None) 
         ("how", "How it was made", html_sections.how(macros, contents, folder)),
         ("previous", "Against the run before", html_sections.against(macros, contents, folder, previous)),
     ]
-    text = templates.get_template("page.html").render(
+    text = pages.get_template("page.html").render(
         title=f"{first['dataset']}: report",
         run={
             **{key: first[key] for key in ("dataset", "result", "step", "selected_by", "command")},
@@ -78,8 +72,8 @@ def write(folder: Path, *, source: Source | None, previous: Path | None = None) 
         },
         sections=[Section(*part) for part in made if str(part[2]).strip()],
         cells=cells,
-        style=_file("style.css"),
-        script=_file("page.js"),
+        style=text_of("style.css"),
+        script=text_of("page.js"),
     )
     write_text(report / PAGE, text)
     return report / PAGE
@@ -99,5 +93,17 @@ def _dataset(folder: Path) -> str:
     return next((content["dataset"] for content in contents if content), "")
 
 
-def _file(name: str) -> str:
+def templates() -> Any:
+    """The Jinja environment of the pages. Every value is escaped unless a template says otherwise; they say so for
+    style, script and figures only."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("emojax.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+
+
+def text_of(name: str) -> str:
+    """Content of a file beside the templates."""
     return (files("emojax.report") / "templates" / name).read_text(encoding="utf-8")
