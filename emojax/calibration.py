@@ -70,6 +70,7 @@ class Calibration:
       nll: mean cross-entropy against the label distribution, nats; `Report.loss` with an interval.
       confidence, accuracy: their means; confidence above accuracy is overconfidence.
       bins: of equal mass, from unsure to sure.
+      histogram: examples by confidence, in 20 steps of equal width from 0 to 1.
     """
 
     n: int
@@ -79,6 +80,7 @@ class Calibration:
     confidence: float
     accuracy: float
     bins: tuple[Bin, ...]
+    histogram: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
         """In JSON's own types; intervals are {"value", "low", "high"}."""
@@ -94,6 +96,7 @@ class Calibration:
             "brier": self.brier._asdict(),
             "nll": self.nll._asdict(),
             "bins": [dataclasses.asdict(row) for row in self.bins],
+            "histogram": list(self.histogram),
         }
 
 
@@ -195,6 +198,7 @@ def measure(predictions: Predictions, *, draws: int = bootstrap.DRAWS, seed: int
         confidence=float((weight * sure).sum() / weight.sum()),
         accuracy=float((weight * hits(p)).sum() / weight.sum()),
         bins=reliability(p),
+        histogram=tuple(np.bincount(bin_of(sure, weight, binning="equal_width", bins=20), minlength=20).tolist()),
     )
 
 

@@ -99,8 +99,13 @@ def members(sets: Sets, predictions: Predictions) -> np.ndarray:
 
 def judge(sets: Sets, predictions: Predictions) -> Covered:
     """Coverage and size of the sets on a split; rows of weight 0 do not count."""
-    p = calibration.kept(predictions)
-    inside, true = members(sets, p), p.label.argmax(axis=1)
+    return covered(members(sets, predictions), predictions)
+
+
+def covered(inside: np.ndarray, predictions: Predictions) -> Covered:
+    """The same for given sets, bool [N, K]."""
+    good = predictions.weight > 0
+    inside, true = inside[good], predictions.label[good].argmax(axis=1)
     hit = inside[np.arange(len(true)), true]
     low, high = calibration.wilson(float(hit.mean()), len(hit))
     size = inside.sum(axis=1)

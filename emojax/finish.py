@@ -9,7 +9,19 @@ import shlex
 import sys
 from pathlib import Path
 
-from emojax import checkpoint, config_json, files, metrics, parallel, plots, report, transitions, wiring, workdir
+from emojax import (
+    checkpoint,
+    config_json,
+    files,
+    metrics,
+    parallel,
+    plots,
+    report,
+    slices,
+    transitions,
+    wiring,
+    workdir,
+)
 from emojax.config import Config
 from emojax.errors import TrainingError
 from emojax.judging import Run
@@ -58,7 +70,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
             monitor.say(f"there is no {name} split")
             continue
         monitor.status(f"judging on {name}")
-        found = on_val if name == "val" else _predictions(run, chosen, name)
+        found = slices.with_vote_entropy(on_val if name == "val" else _predictions(run, chosen, name))
         judged = metrics.evaluate(found, dataset.class_names)
         draw = functools.partial(plots.confusion, judged, title=f"Confusion matrix, {name}")
         monitor.figure(f"report/{name}", about.step, draw)

@@ -34,10 +34,12 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """What a threshold does: coverage, and the risk among the answers (0 when there are none)."""
+    """Coverage, and the risk among the answers (0 when there are none) with its 95 % Wilson interval."""
 
     coverage: float
     risk: float
+    low: float
+    high: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +95,13 @@ def measure(predictions: Predictions, *, draws: int = bootstrap.DRAWS, seed: int
     )
 
 
-def answered(predictions: Predictions, threshold: float) -> Answered:
-    """Coverage and risk of a threshold on confidence. Rows of weight 0 do not count."""
-    p = calibration.kept(predictions)
-    chosen, weight = calibration.confidence(p) >= threshold, p.weight.astype(np.float64)
-    mass = weight[chosen].sum()
-    wrong = (weight * (1 - calibration.hits(p)))[chosen].sum()
-    return Answered(coverage=float(mass / weight.sum()), risk=float(wrong / mass) if mass else 0.0)
+def answered(predictions: Predictions, chosen: np.ndarray) -> Answered:
+    """Coverage and risk where the examples in `chosen`, bool [N], are answered. Rows of weight 0 do not count."""
+    weight = predictions.weight.astype(np.float64)
+    mass = float(weight[chosen].sum())
+    wrong = float((weight * (1 - calibration.hits(predictions)))[chosen].sum())
+    low, high = calibration.wilson(wrong / mass, calibration.effective_count(weight[chosen])) if mass else (0.0, 1.0)
+    return Answered(coverage=mass / float(weight.sum()), risk=wrong / mass if mass else 0.0, low=low, high=high)
 
 
 def threshold(predictions: Predictions, *, risk: float, confidence: float = CONFIDENCE) -> float:

@@ -15,7 +15,18 @@ PACKAGE = ROOT / "emojax"
 ROWS = [
     ["__init__", "errors"],
     ["config", "types", "files", "memory"],
-    ["config_json", "recipes", "paths", "jsonl", "progress", "throughput", "profiler", "train_metrics", "figures"],
+    [
+        "config_json",
+        "recipes",
+        "paths",
+        "jsonl",
+        "progress",
+        "throughput",
+        "profiler",
+        "train_metrics",
+        "figures",
+        "drawing",
+    ],
     ["parallel"],
     [
         "schedules",
@@ -31,9 +42,9 @@ ROWS = [
     ["stages", "losses", "distill", "averaging", "lookahead", "metrics", "combine", "data", "models"],
     ["checkpoint_store", "preemption", "loop", "events", "scoreboard", "calibration", "scaling"],
     ["optim", "step", "checkpoint", "workdir", "plots", "postprocess", "selective", "conformal", "slices"],
-    ["decision"],
+    ["decision", "decision_plots"],
     ["validate", "monitor", "report", "predict", "resume"],
-    ["wiring"],
+    ["wiring", "robustness"],
     ["transitions", "lr_finder", "opening"],
     ["judging"],
     ["finish"],
@@ -120,7 +131,7 @@ def sources():
         (r"\bprint\(", set()),
         (r"import pickle|pickle\.|\beval\(|yaml\.load|allow_pickle=True|torch\.load|\bpmap\b", set()),
         (r"\bjnp\.empty\b", set()),
-        (r"^\s*(import|from) matplotlib", {"plots.py", "figures.py"}),
+        (r"^\s*(import|from) matplotlib", {"drawing.py", "plots.py", "decision_plots.py", "figures.py"}),
     ],
 )
 def test_one_place_for_each_library(pattern, allowed):

@@ -86,7 +86,7 @@ def test_weights_count_as_copies_and_0_as_absence():
         lambda p: calibration.ece(p, binning="equal_mass", bins=3),
         selective.aurc,
         lambda p: scaling.fit(p, method="temperature").scale[0],
-        lambda p: selective.answered(p, 0.72).risk,
+        lambda p: selective.answered(p, calibration.confidence(p) >= 0.72).risk,
     ):
         assert measure(weighted) == pytest.approx(measure(copies), abs=1e-9)
 
@@ -226,8 +226,10 @@ def test_risk_coverage_by_hand():
     assert selective.aurc(HAND) == pytest.approx((0 + 0 + 1 / 3 + 1 / 4 + 1 / 3 + 1 / 3) / 6)
     # The best order: four right answers first, then risks 1/5 and 2/6.
     assert selective.measure(HAND, draws=10).best_aurc == pytest.approx((1 / 5 + 2 / 6) / 6)
-    assert selective.answered(HAND, 0.72) == selective.Answered(coverage=0.5, risk=pytest.approx(1 / 3))
-    assert selective.answered(HAND, 0.95) == selective.Answered(coverage=0.0, risk=0.0)
+    found = selective.answered(HAND, calibration.confidence(HAND) >= 0.72)
+    assert (found.coverage, found.risk) == (0.5, pytest.approx(1 / 3)) and found.low < 1 / 3 < found.high
+    nothing = selective.answered(HAND, np.zeros(6, bool))
+    assert (nothing.coverage, nothing.risk, nothing.low, nothing.high) == (0, 0, 0, 1)
 
 
 def test_aurc_against_a_loop():
@@ -242,7 +244,7 @@ def test_a_threshold_keeps_its_promise():
     kept = []
     for seed in range(60):
         found = selective.threshold(drawn(600, seed=seed, spread=3), risk=0.25)
-        kept.append(selective.answered(judged, found))
+        kept.append(selective.answered(judged, calibration.confidence(judged) >= found))
     assert sum(a.risk <= 0.25 for a in kept) >= 57  # promised for 95 %
     assert np.mean([a.coverage for a in kept]) > 0.2
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from emojax.metrics import Report
     from emojax.postprocess import PostProcess
     from emojax.predict import Classifier
-    from emojax.types import Split
+    from emojax.types import Predictions, Split
 
 
 def main(arguments: list[str]) -> int:
@@ -32,16 +32,19 @@ def main(arguments: list[str]) -> int:
         help="also the numbers after post-processing: temperature and margins of confused pairs, fitted on the run's "
         "val split, seed 000's own constants, or as fitted before",
     )
+    parser.add_argument("--raw", action="store_true", help="without what `emojax calibrate` has stored")
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import config_json, data, jsonl, metrics, postprocess, report
+    from emojax import config_json, data, jsonl, metrics, postprocess, report, slices
     from emojax.config import Config
     from emojax.errors import CheckpointError, ConfigError
     from emojax.files import write_text
     from emojax.predict import load
 
-    classifier = load(options.workdir, which=options.which, views=options.views)
+    classifier = load(options.workdir, which=options.which, views=options.views, decision=_decision(options))
+    if classifier.note:
+        sys.stderr.write(f"emojax: {classifier.note}\n")
     source, cache = classifier.config.data, Path(options.workdir) / "data_check.json"
     if options.data:
         # Only where the data lie and what their columns are called carries over; classes come from the checkpoint.
@@ -61,9 +64,10 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"--split={name}: the data have {', '.join(dataset.splits)}")
         size = classifier.config.eval.batch_size or classifier.config.batch_size
         predictions = classifier.predict_split(dataset.splits[name], batch_size=size)
+        predictions = slices.with_vote_entropy(predictions)
         judged = metrics.evaluate(predictions, classifier.class_names)
         sys.stdout.write(_text(name, judged) + "\n")
-        more: list[str] = []
+        more: list[str] = _decided(classifier, predictions)
         if options.per_view:
             more += _per_view(classifier, dataset.splits[name], batch_size=size)
         if post:
@@ -80,6 +84,7 @@ def main(arguments: list[str]) -> int:
                 selected_by=classifier.config.eval.metric if options.which == "best" else "",
                 seed=classifier.config.seed,
                 views=options.views or classifier.config.eval.views,
+                decision=classifier.decision.text() if classifier.decision else "",
                 notes=(*dataset.notes, *more),
                 skipped=dataset.skipped,
                 command=f"emojax evaluate {shlex.join(arguments)}",
@@ -99,6 +104,31 @@ def _which(workdir: str, which: str) -> str:
     from emojax.workdir import is_finished
 
     return "the run's result" if is_finished(Path(workdir)) else "best checkpoint so far"
+
+
+def _decision(options: argparse.Namespace) -> str:
+    """A post-processing stands in the place of a stored decision: both begin at the probabilities as trained."""
+    return "none" if options.post_process or options.raw else "stored"
+
+
+def _decided(classifier: Classifier, predictions: Predictions) -> list[str]:
+    """What the stored decision does on a split; nothing without one."""
+    from emojax import conformal, decision, selective
+
+    if classifier.decision is None:
+        return []
+    found = decision.decided(classifier.decision, predictions)
+    sets = conformal.covered(found.inside, predictions)
+    within = f"[{sets.low:.1%}, {sets.high:.1%}]"
+    lines = [
+        f"calibrated: {classifier.decision.text()}",
+        f"sets hold the true class for {sets.coverage:.1%} {within}, mean size {sets.size:.2f}",
+    ]
+    if classifier.decision.threshold:
+        answers = selective.answered(predictions, found.answered)
+        within = f"[{answers.low:.1%}, {answers.high:.1%}]"
+        lines.append(f"answered {answers.coverage:.1%}, of these wrong {answers.risk:.1%} {within}")
+    return lines
 
 
 def _post_process(kind: str, classifier: Classifier, *, cache: Path) -> PostProcess | None:

@@ -143,9 +143,10 @@ class Corrupted:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mirrored:
-    """The same with left and right exchanged, and no damage."""
+    """The pictures of a split as a model would see them, with left and right exchanged where `flip` is true."""
 
     images: Any
+    flip: bool
     size: int
     crop: float
     fit: str
@@ -155,4 +156,4 @@ class Mirrored:
 
     def __getitem__(self, i: int) -> np.ndarray:
         view = eval_image(self.images[i], size=self.size, crop=self.crop, fit=self.fit)
-        return np.ascontiguousarray(view[:, ::-1])
+        return np.ascontiguousarray(view[:, ::-1]) if self.flip else view
