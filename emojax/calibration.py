@@ -69,7 +69,7 @@ class Calibration:
       brier: mean over examples of the sum over classes of (probability - label)^2, 0 to 2 (Brier 1950).
       nll: mean cross-entropy against the label distribution, nats; `Report.loss` with an interval.
       confidence, accuracy: their means; confidence above accuracy is overconfidence.
-      bins: of equal mass, from unsure to sure.
+      bins: of equal mass, from unsure to sure; as many as hold 20 examples each, at most 15.
       histogram: examples by confidence, in 20 steps of equal width from 0 to 1.
     """
 
@@ -197,7 +197,7 @@ def measure(predictions: Predictions, *, draws: int = bootstrap.DRAWS, seed: int
         nll=nll,
         confidence=float((weight * sure).sum() / weight.sum()),
         accuracy=float((weight * hits(p)).sum() / weight.sum()),
-        bins=reliability(p),
+        bins=reliability(p, bins=min(BINS, max(2, len(weight) // 20))),
         histogram=tuple(np.bincount(bin_of(sure, weight, binning="equal_width", bins=20), minlength=20).tolist()),
     )
 

@@ -92,7 +92,7 @@ class Decision:
             parts[0] += f" {1 / self.scaling.scale[0]:.3f}"
         parts += [f"logit adjustment tau {self.tau:g}"] if self.tau else []
         parts += [f"no answer below a confidence of {self.threshold:.3f}"] if self.threshold else []
-        return ", ".join([*parts, f"{self.sets.coverage:.0%} sets ({self.sets.kind})"])
+        return ", ".join([*parts, f"{100 * self.sets.coverage:g} % sets ({self.sets.kind})"])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

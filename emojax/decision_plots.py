@@ -78,7 +78,7 @@ def _reliability(axes: Any, label: str, found: Calibration, *, first: bool) -> N
     for ax in (top, bottom):
         ax.set_xlim(0, 1)
         ax.set_xticks(np.arange(0, 1.01, 0.2))
-    top.set_ylim(0, 1)
+    top.set_ylim(0, 1.02)
     bottom.set_ylim(0, 1.15 * max(found.histogram))
     style(top, ylabel="Share of right answers" if first else "", grid="both")
     style(bottom, xlabel="Confidence (largest probability)", ylabel="Images" if first else "", grid="y")
@@ -131,7 +131,7 @@ def frontier(points: Sequence[Any], *, tau: float, title: str = "Accuracy and me
     taus = np.array([p.tau for p in points])
     names = {"accuracy": "accuracy", "balanced_accuracy": "mean-class accuracy", "macro_f1": "macro-F1"}
     accuracy, mean_class, macro = (100 * np.array([getattr(p, n) for p in points]) for n in names)
-    whole, axes = figure(10.4, 4.6, shape=(1, 2))
+    whole, axes = figure(10.4, 5.0, shape=(1, 2))
     left, right = axes[0]
     for values, label, colour in zip(
         (accuracy, mean_class, macro), names.values(), (BLUE, VERMILION, GREEN), strict=True
@@ -140,7 +140,6 @@ def frontier(points: Sequence[Any], *, tau: float, title: str = "Accuracy and me
     left.axvline(tau, color=ORANGE, linewidth=1.4, label=f"chosen: τ {tau:g}")
     left.set_xlim(0, taus[-1])
     style(left, xlabel="Strength τ of the adjustment", ylabel="Percent", grid="both")
-    left.legend(framealpha=0.9, edgecolor="none", fontsize=SMALL, loc="lower left")
     best = np.array(
         [
             not ((accuracy > a) & (mean_class >= m) | (accuracy >= a) & (mean_class > m)).any()
@@ -163,7 +162,8 @@ def frontier(points: Sequence[Any], *, tau: float, title: str = "Accuracy and me
         room = max(0.5, 0.25 * np.ptp(values))
         limit(values.min() - room, values.max() + room)
     style(right, xlabel="Mean-class (balanced) accuracy, %", ylabel="Accuracy, %", grid="both")
-    right.legend(framealpha=0.9, edgecolor="none", fontsize=SMALL, loc="lower left")
+    lines, texts = ([*a, *b] for a, b in zip(*(ax.get_legend_handles_labels() for ax in (left, right)), strict=True))
+    whole.legend(lines, texts, loc="outside lower center", ncols=4, frameon=False, fontsize=SMALL)
     heading(whole, title)
     return whole
 

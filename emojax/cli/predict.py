@@ -131,9 +131,10 @@ def _check_decision(options: argparse.Namespace, classifier: Classifier) -> None
 
 def _table_rows(rows: Sequence[Row], names: Sequence[str], *, first: bool, width: int) -> Iterator[str]:
     wide = max(len("(unsure)"), *map(len, names))
+    then_wide = 2 * max(map(len, names)) + len(" 0.00,  0.00")
     if first:
-        sets = "" if rows[0].inside is None else "  set"
-        yield f"{'picture':<{width}}  {'class':<{wide}}  probability  then{sets}"
+        then = "then" if rows[0].inside is None else f"{'then':<{then_wide}}  set"
+        yield f"{'picture':<{width}}  {'class':<{wide}}  probability  {then}"
     for row in rows:
         if row.probs is None:
             yield f"{row.path:<{width}}  (could not be read)"
@@ -141,8 +142,9 @@ def _table_rows(rows: Sequence[Row], names: Sequence[str], *, first: bool, width
         order = row.probs.argsort()[::-1]
         said = "(unsure)" if row.unsure else names[order[0]]
         then = ", ".join(f"{names[int(k)]} {row.probs[k]:.2f}" for k in order[1 - row.unsure : 3 - row.unsure])
-        sets = "" if row.inside is None else "  {" + ", ".join(_members(row, names)) + "}"
-        yield f"{row.path:<{width}}  {said:<{wide}}  {row.probs[order[0]]:>11.3f}  {then}{sets}"
+        if row.inside is not None:
+            then = f"{then:<{then_wide}}  {', '.join(_members(row, names)) or '(none)'}"
+        yield f"{row.path:<{width}}  {said:<{wide}}  {row.probs[order[0]]:>11.3f}  {then}"
 
 
 def _json_rows(rows: Sequence[Row], names: Sequence[str], **_) -> Iterator[str]:

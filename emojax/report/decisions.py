@@ -28,7 +28,7 @@ def section(split: str, found: Calibration, order: Selective) -> str:
         ("AURC", *_plain(order.aurc), f"best order {order.best_aurc:.4f}"),
     ]
     lean = "overconfident" if found.confidence > found.accuracy else "underconfident"
-    risks = ", ".join(f"{percent(risk)} at {coverage:.0%}" for coverage, risk in order.at.items())
+    risks = ", ".join(f"{percent(risk)} at {100 * coverage:g} %" for coverage, risk in order.at.items())
     return "\n\n".join(
         [
             "## Calibration and abstention",

@@ -98,7 +98,7 @@ def slices(report: Report, groups: Sequence[Group]) -> str:
         return ""
     note = (
         "A group is called worse when its share of wrong answers is significantly larger than elsewhere: "
-        f"Fisher's exact test, one-sided, {LEVEL:.0%} chance of any false alarm over all groups together (Holm)."
+        f"Fisher's exact test, one-sided, {100 * LEVEL:g} % chance of any false alarm over all groups together (Holm)."
     )
     return "\n\n".join([*parts, note])
 
