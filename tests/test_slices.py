@@ -100,8 +100,9 @@ def picture():
 
 @pytest.mark.parametrize("name", corruptions.CORRUPTIONS)
 def test_corruptions_are_deterministic_and_grow(name):
-    texture = np.random.default_rng(0).integers(-60, 60, (48, 48, 1))
-    image = (picture() * 0.5 + 60 + texture).astype(np.uint8)
+    bumps = np.random.default_rng(0).normal(0, 400, (48, 48, 1)).astype(np.float32)
+    texture = cv2.GaussianBlur(bumps, (0, 0), 2)[..., None]  # of a few pixels, as in pictures
+    image = (picture() * 0.5 + 60 + texture).clip(0, 255).astype(np.uint8)
     before = image.copy()
     found = [corruptions.corrupt(image, name, s, position=7) for s in corruptions.SEVERITIES]
     again = [corruptions.corrupt(image, name, s, position=7) for s in corruptions.SEVERITIES]
@@ -110,8 +111,7 @@ def test_corruptions_are_deterministic_and_grow(name):
     )
     assert (image == before).all()
     change = [np.abs(a.astype(float) - image).mean() for a in found]
-    # Pixels that fall on whole numbers of old ones spare a texture a little: hence not strictly more every time.
-    assert all(b > 0.9 * a for a, b in zip(change, change[1:], strict=False)) and change[-1] > 1.3 * change[0] > 0.5
+    assert change == sorted(change) and change[0] > 0.5
 
 
 def test_corruptions_by_hand():

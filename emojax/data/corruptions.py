@@ -66,7 +66,7 @@ def _pixelate(x: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarr
     """Only 1 - `level` of the side's pixels are left."""
     del rng
     small = cv2.resize(x, (max(1, round(len(x) * (1 - level))),) * 2, interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (len(x), len(x)), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(small, (len(x), len(x)), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def _occlusion(x: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
@@ -89,7 +89,7 @@ Corrupt = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 CORRUPTIONS: dict[str, tuple[Corrupt, tuple[float, ...]]] = {
     "noise": (_noise, (0.04, 0.08, 0.12, 0.18, 0.26)),
-    "blur": (_blur, (0.7, 1.2, 1.8, 2.6, 3.6)),
+    "blur": (_blur, (1.2, 1.8, 2.4, 3.1, 3.9)),
     "jpeg": (_jpeg, (30, 20, 14, 9, 5)),
     "brightness": (_brightness, (0.1, 0.2, 0.3, 0.4, 0.5)),
     "darkness": (_darkness, (0.3, 0.5, 0.65, 0.78, 0.88)),
