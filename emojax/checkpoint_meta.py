@@ -47,7 +47,7 @@ class Meta:
         """Its values and a seal, the digest over all of them."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values |= {"config": config_json.to_json(self.config), "class_names": list(self.class_names)}
-        return values | {"seal": _seal(values)}
+        return values | {"seal": seal(values)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any], where: str) -> Meta:
@@ -55,13 +55,14 @@ class Meta:
         values = dict(values)
         if values.keys() < {f.name for f in dataclasses.fields(cls)}:
             raise CheckpointError(f"{where} was written by an emojax of before the seal, which this one cannot check")
-        if values.pop("seal", None) != _seal(values):
+        if values.pop("seal", None) != seal(values):
             raise DamagedError(f"{where} is damaged: its description is not the one that was saved")
         config = config_json.from_json(values["config"], where=f"{where}: config")
         return cls(**(values | {"config": config, "class_names": tuple(values["class_names"])}))
 
 
-def _seal(values: dict[str, Any]) -> str:
+def seal(values: dict[str, Any]) -> str:
+    """Digest of a description in JSON's own types, by which a later change is noticed."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -19,6 +19,7 @@ from emojax import (
     plots,
     predict,
     report,
+    slices,
     transitions,
     wiring,
     workdir,
@@ -76,7 +77,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
             monitor.say("test is left alone (config.eval.test=0)")
             continue
         monitor.status(f"judging on {name}")
-        found = on_val if name == "val" else _predictions(run, chosen, name)
+        found = slices.with_vote_entropy(on_val if name == "val" else _predictions(run, chosen, name))
         judged = metrics.evaluate(found, dataset.class_names)
         draw = functools.partial(plots.confusion, judged, title=f"Confusion matrix, {name}")
         monitor.figure(f"report/{name}", about.step, draw)

@@ -1,8 +1,7 @@
 """Figures: reports, histories and batches drawn with matplotlib, without pyplot.
 
 Every function returns a `matplotlib.figure.Figure` of its own on the Agg canvas: no display, no global state, safe in
-threads. matplotlib is imported inside the functions, because training without figures should not pay for it. Colours
-are those of Okabe and Ito ("Color Universal Design", 2008), which people with colour-blindness can tell apart.
+threads. matplotlib is imported inside the functions, because training without figures should not pay for it.
 """
 
 from __future__ import annotations
@@ -16,16 +15,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from emojax.drawing import (
+    BLUE,
+    GREEN,
+    INK,
+    LABEL,
+    MUTED,
+    ORANGE,
+    SKY,
+    SMALL,
+    VERMILION,
+    figure as _figure,
+    heading as _heading,
+    name as _name,
+    style as _style,
+)
 from emojax.metrics import WEAK_F1, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, SKY, VERMILION, GREEN, ORANGE = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#E69F00"
-INK, MUTED, RULE = "#222222", "#5F6B76", "#D9DEE3"
-TITLE, LABEL, SMALL = 13, 10, 8.5
-"""Font sizes, points: figure titles; axis titles and labels; annotations."""
 
 
 def confusion(report: Report, *, title: str = "Confusion matrix") -> Figure:
@@ -236,38 +245,6 @@ def rate_finder(
     return figure
 
 
-def _figure(width: float, height: float, *, shape: tuple[int, int] | None = None) -> tuple[Figure, Any]:
-    """A white figure, inches, with one `Axes` or an array [rows, columns] of them."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12, wspace=0.04, hspace=0.04)
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
-    if shape is None:
-        return figure, figure.add_subplot()
-    return figure, figure.subplots(*shape, squeeze=False)
-
-
-def _style(ax: Axes, *, xlabel: str = "", ylabel: str = "", grid: str = "") -> None:
-    """The look that all axes share."""
-    ax.set_xlabel(xlabel, fontsize=LABEL, color=INK)
-    ax.set_ylabel(ylabel, fontsize=LABEL, color=INK)
-    ax.tick_params(which="both", labelsize=LABEL - 0.5, length=3, color=RULE, labelcolor=INK)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["bottom", "left"]].set_color(RULE)
-    if grid:
-        ax.grid(axis=grid, color=RULE, linewidth=0.7)  # pyright: ignore[reportArgumentType]
-        ax.set_axisbelow(True)
-
-
-def _heading(figure: Figure, title: str, ax: Axes | None = None, subtitle: str = "") -> None:
-    figure.suptitle(_name(title, 90), fontsize=TITLE, fontweight="bold", color=INK)
-    if ax is not None:
-        ax.set_title(subtitle, fontsize=LABEL, color=MUTED, pad=8)
-
-
 def _series(rows: list[Mapping[str, Any]], name: str, factor: float) -> tuple[np.ndarray, np.ndarray]:
     """(epochs, values times factor), float64; values that are missing or null are NaN."""
     values = [row.get(name) for row in rows]
@@ -301,13 +278,3 @@ def _percent(value: float, total: float) -> str:
 
 def _count(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
-
-
-def _name(text: str, longest: int) -> str:
-    """A name that fits and is drawn literally: shortened, no math mode, no control characters or unknown glyphs."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    known = get_font(findfont(FontProperties())).get_charmap()
-    text = " ".join(str(text).split())
-    text = text if len(text) <= longest else text[: longest - 1] + "…"
-    return "".join(c if ord(c) in known else "□" for c in text).replace("$", r"\$")

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from emojax import scaling
 from emojax.combine import log_probs, softmax
 from emojax.errors import DataError
 from emojax.types import Predictions
 
-_TEMPERATURES = (0.1, 10.0)
-"""Where the temperature is looked for: a split without a wrong decision would have the best one at 0."""
 _THRESHOLDS = (0.0, *(round(0.2 + 0.05 * i, 2) for i in range(9)), 1.0)
 _MARGINS = tuple(round(0.05 * i, 2) for i in range(9))
 """Values that `fit` tries, around those of the seed (.25 to .45, .3 and .4); 0 is off, a threshold of 1 always on."""
@@ -168,7 +167,7 @@ def fit(predictions: Predictions, *, pairs: Sequence[tuple[int, int]] = ()) -> P
     label, weight = predictions.label[kept], predictions.weight[kept].astype(np.float64)
     k = label.shape[1]
     _check_pairs(pairs, k)
-    temperature = _temperature(predictions.probs[kept], label, weight)
+    temperature = scaling.temperature(predictions.probs[kept], label, weight)
     probs = _tempered(predictions.probs[kept], temperature)
     true = label.argmax(axis=1)
     chosen = list(pairs) or _confused(true, probs.argmax(axis=1), weight, k=k)
@@ -235,24 +234,6 @@ class _Doubts:
 def _tempered(probs: np.ndarray, temperature: float) -> np.ndarray:
     """float32 [N, K]: softmax(log probs / temperature)."""
     return softmax(log_probs(probs) / temperature).astype(np.float32)
-
-
-def _temperature(probs: np.ndarray, label: np.ndarray, weight: np.ndarray) -> float:
-    """The temperature of least weighted cross-entropy within `_TEMPERATURES`.
-
-    Cross-entropy is convex in 1 / temperature, so its slope there, the mean of (expected - true) logit, is bisected.
-    """
-    logits = log_probs(probs)
-    true = (label * logits).sum(axis=1)
-    low, high = (math.log(t) for t in _TEMPERATURES)
-    for _ in range(50):
-        middle = (low + high) / 2
-        expected = (softmax(logits / math.exp(middle)) * logits).sum(axis=1)
-        if (weight * (expected - true)).sum() > 0:
-            low = middle  # too sharp
-        else:
-            high = middle
-    return math.exp((low + high) / 2)
 
 
 def _confused(true: np.ndarray, predicted: np.ndarray, weight: np.ndarray, *, k: int) -> list[tuple[int, int]]:

@@ -14,12 +14,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
-from emojax import checkpoint, models, parallel, views as views_lib
+from emojax import checkpoint, decision as decision_lib, models, parallel, views as views_lib
 from emojax.config import Config
 from emojax.data import pipeline
 from emojax.data.storage import read_file
+from emojax.decision import Decision
 from emojax.errors import ConfigError
 from emojax.preprocess import normalise
+from emojax.scaling import Scaling
 from emojax.types import Batch, Predictions, Split, Tree
 
 Infer = Callable[[Tree, Tree, UInt8[Array, "B H W 3"]], Float[Array, "B K"]]
@@ -28,13 +30,16 @@ Explain = Callable[[Tree, Tree, Any, Any], Float[Array, "B Y X"]]
 """(params, model_state, uint8 images [B, H, W, 3], classes int32 [B]) → evidence in [0, 1]."""
 
 
-def inference_function(model: models.Model, *, views: Sequence[views_lib.View], average: str) -> Infer:
+def inference_function(
+    model: models.Model, *, views: Sequence[views_lib.View], average: str, scaling: Scaling | None = None
+) -> Infer:
     """The one function that turns images into probabilities; evaluation, `predict` and exports all use it.
 
     Args:
       model: from `models.build`.
       views: functions uint8 [B, H, W, 3] → uint8 [B, H, W, 3], an entry of `views.VIEWS`.
       average: what is averaged over the views, "probs" or "logits".
+      scaling: of the averaged probabilities, as `scaling.apply` does on the host; None = as the model gives them.
 
     Returns:
       A pure function: params, model_state, uint8 [B, H, W, 3] → float32 [B, K], rows sum to 1. The caller jits it.
@@ -50,7 +55,11 @@ def inference_function(model: models.Model, *, views: Sequence[views_lib.View], 
         else:
             each = [see(view(image)) for view in views]
             found = sum(each[1:], start=each[0]) / len(each)
-        return jax.nn.softmax(found, axis=-1) if average == "logits" else found
+        probs = jax.nn.softmax(found, axis=-1) if average == "logits" else found
+        if scaling is None:
+            return probs
+        log_probs = jnp.log(jnp.maximum(probs, jnp.finfo(jnp.float32).tiny))
+        return jax.nn.softmax(log_probs * jnp.asarray(scaling.scale) + jnp.asarray(scaling.bias), axis=-1)
 
     return infer
 
@@ -124,6 +133,9 @@ class Classifier:
       image_size: side to which pictures are resized, pixels.
       step: update from which the weights are.
       views: name of the test-time views that are averaged.
+      decision: what `emojax calibrate` has stored for these weights and views; its scaling is part of every
+        probability, `decision.decided` gives abstentions and sets. None = probabilities are as the model gives them.
+      note: why a stored decision is left out; "" = it is not.
     """
 
     class_names: tuple[str, ...]
@@ -131,6 +143,8 @@ class Classifier:
     image_size: int
     step: int
     views: str
+    decision: Decision | None
+    note: str
     _model: models.Model
     _infer: Infer
     _weights: dict[str, Tree]
@@ -168,11 +182,14 @@ class Classifier:
         return dataclasses.replace(parts[0], probs=probs, weight=weight, label=uniform, id=names)
 
     def per_view(self) -> dict[str, Classifier]:
-        """{view: a classifier that sees this one of the test-time views alone}."""
+        """{view: a classifier that sees this one of the test-time views alone}, without the decision, which was fitted
+        for all of them."""
         average, names = self.config.eval.view_average, views_lib.NAMES[self.views]
         return {
             name: dataclasses.replace(
-                self, _infer=compiled(inference_function(self._model, views=(view,), average=average))
+                self,
+                decision=None,
+                _infer=compiled(inference_function(self._model, views=(view,), average=average)),
             )
             for name, view in zip(names, views_lib.VIEWS[self.views], strict=True)
         }
@@ -213,20 +230,24 @@ class _Inputs:
         return read_file(os.fspath(item)) if isinstance(item, str | Path) else item
 
 
-def load(path: str | Path, *, which: str = "best", views: str = "") -> Classifier:
+def load(path: str | Path, *, which: str = "best", views: str = "", decision: str = "stored") -> Classifier:
     """Opens the work directory of a training run for prediction.
 
     Args:
       path: the run's --workdir.
       which: "best" (by the run's `eval.metric` on val), "last", or a step.
       views: a name in `views.VIEWS`; "" = as in the run's config.
+      decision: "stored", that of `emojax calibrate` where it is for these weights and views, or "none".
 
     Raises:
       CheckpointError: there is no usable checkpoint.
-      ConfigError: there are no such views.
+      ConfigError: there are no such views, or `decision` is neither.
+      DataError: the stored decision has been changed, or is for other classes.
     """
     if views and views not in views_lib.VIEWS:
         raise ConfigError(f"views: expected one of {', '.join(views_lib.VIEWS)}, found {views!r}")
+    if decision not in ("stored", "none"):
+        raise ConfigError(f"decision: expected stored or none, found {decision!r}")
     parallel.prepare()
     step, meta, read = checkpoint.load_weights(Path(path), which=which)
     model = models.build(meta.config.model, len(meta.class_names))
@@ -234,13 +255,25 @@ def load(path: str | Path, *, which: str = "best", views: str = "") -> Classifie
     views = views or meta.config.eval.views
     weights = read({"params": params, "model_state": model_state})
     weights["params"] = model.rounded(weights["params"], meta.image_size)
+    found, note = None, ""
+    if decision == "stored":
+        digest = decision_lib.weights_digest(meta.digests)
+        found, note = decision_lib.read(Path(path), class_names=meta.class_names, weights=digest, views=views)
+    infer = inference_function(
+        model,
+        views=views_lib.VIEWS[views],
+        average=meta.config.eval.view_average,
+        scaling=found.scaling if found else None,
+    )
     return Classifier(
         class_names=meta.class_names,
         config=meta.config,
         image_size=meta.image_size,
         step=step,
         views=views,
+        decision=found,
+        note=note,
         _model=model,
-        _infer=compiled(inference_function(model, views=views_lib.VIEWS[views], average=meta.config.eval.view_average)),
+        _infer=compiled(infer),
         _weights=weights,
     )

@@ -61,7 +61,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_files(folder: Path) -> None:
-    figures = {f"{s}-{f}.png" for s in ("val", "test") for f in ("confusion", "per-class")}
+    figures = {
+        f"{s}-{f}.png" for s in ("val", "test") for f in ("confusion", "per-class", "reliability", "risk-coverage")
+    }
     tables = {f"{s}.{f}" for s in ("val", "test") for f in ("json", "md")} | {
         "val-predictions.csv",
         "test-predictions.csv",
@@ -95,7 +97,7 @@ def test_markdown(folder: Path) -> None:
         assert (folder / name).is_file()
     assert "<b>" not in text and r"so\|so \`x\`" in text and "&lt;b&gt;sad" in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 7
+    assert len(tables) == 8
     for table in tables:
         assert len({cells(line) for line in table}) == 1, table
 

@@ -12,6 +12,8 @@ VERBS = {
     "train": "train from a recipe; the same as python -m emojax.main",
     "evaluate": "judge a trained model on its own or other data",
     "predict": "classify pictures and folders of pictures",
+    "calibrate": "fit probabilities, abstention and sets of classes on val, and store them with the model",
+    "robustness": "accuracy by slices, under corruptions and mirrored",
     "study": "train several recipes with several seeds, and print one table",
     "sweep": "search for good values of any knobs, and confirm the winner on fresh seeds",
     "kfold": "cross-validate a recipe",

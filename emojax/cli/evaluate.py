@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emojax.metrics import Report
     from emojax.postprocess import PostProcess
     from emojax.predict import Classifier
-    from emojax.types import Split
+    from emojax.types import Predictions, Split
 
 
 def main(arguments: list[str]) -> int:
@@ -33,16 +33,19 @@ def main(arguments: list[str]) -> int:
         help="also the numbers after post-processing: temperature and margins of confused pairs, fitted on the run's "
         "val split, seed 000's own constants, or as fitted before",
     )
+    parser.add_argument("--raw", action="store_true", help="without what `emojax calibrate` has stored")
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import config_json, data, intervals, jsonl, metrics, postprocess, report, workdir
+    from emojax import config_json, data, intervals, jsonl, metrics, postprocess, report, slices
     from emojax.config import Config
     from emojax.errors import CheckpointError, ConfigError
     from emojax.files import write_text
     from emojax.predict import load
 
-    classifier = load(options.workdir, which=options.which, views=options.views)
+    classifier = load(options.workdir, which=options.which, views=options.views, decision=_decision(options))
+    if classifier.note:
+        sys.stderr.write(f"emojax: {classifier.note}\n")
     source, cache = classifier.config.data, Path(options.workdir) / "data_check.json"
     if options.data:
         # Only where the data lie and what their columns are called carries over; classes come from the checkpoint.
@@ -61,15 +64,13 @@ def main(arguments: list[str]) -> int:
         if name not in dataset.splits:
             raise ConfigError(f"--split={name}: the data have {', '.join(dataset.splits)}")
         size = classifier.config.eval.batch_size or classifier.config.batch_size
-        predictions = classifier.predict_split(dataset.splits[name], batch_size=size)
+        predictions = slices.with_vote_entropy(classifier.predict_split(dataset.splits[name], batch_size=size))
         judged = metrics.evaluate(predictions, classifier.class_names)
         bounds = intervals.of(predictions)
         sys.stdout.write(_text(name, judged, bounds) + "\n")
-        more: list[str] = []
+        more: list[str] = _decided(classifier, predictions)
         if name == "test" and not options.data:
-            workdir.note_test(Path(options.workdir), f"emojax evaluate {shlex.join(arguments)}", judged.accuracy)
-            times = len(workdir.tests(Path(options.workdir)))
-            more.append(f"test has been judged {times} times with this run's weights" if times > 1 else "")
+            more += _noted(Path(options.workdir), arguments, judged)
         if options.per_view:
             more += _per_view(classifier, dataset.splits[name], batch_size=size)
         if post:
@@ -77,7 +78,6 @@ def main(arguments: list[str]) -> int:
             changes = [f"{metrics.text(key)} {value:.4f}" for key, value in after.numbers().items()]
             seen = ", which it was fitted on" if name == "val" and options.post_process == "fit" else ""
             more.append(f"after post-processing{seen}: {', '.join(changes)}")
-        more = [line for line in more if line]
         sys.stdout.writelines(f"  {line}\n" for line in more)
         if options.report:
             info = report.RunInfo(
@@ -87,6 +87,7 @@ def main(arguments: list[str]) -> int:
                 selected_by=classifier.config.eval.metric if options.which == "best" else "",
                 seed=classifier.config.seed,
                 views=options.views or classifier.config.eval.views,
+                decision=classifier.decision.text() if classifier.decision else "",
                 notes=(*dataset.notes, *more),
                 skipped=dataset.skipped,
                 command=f"emojax evaluate {shlex.join(arguments)}",
@@ -105,6 +106,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _noted(folder: Path, arguments: list[str], judged: Report) -> list[str]:
+    """Notes that test was judged; a line about how often that has been."""
+    from emojax import workdir
+
+    workdir.note_test(folder, f"emojax evaluate {shlex.join(arguments)}", judged.accuracy)
+    times = len(workdir.tests(folder))
+    return [f"test has been judged {times} times with this run's weights"] if times > 1 else []
+
+
 def _which(workdir: str, which: str) -> str:
     """What the judged weights are called in the report."""
     if which != "best":
@@ -112,6 +122,31 @@ def _which(workdir: str, which: str) -> str:
     from emojax.workdir import is_finished
 
     return "the run's result" if is_finished(Path(workdir)) else "best checkpoint so far"
+
+
+def _decision(options: argparse.Namespace) -> str:
+    """A post-processing stands in the place of a stored decision: both begin at the probabilities as trained."""
+    return "none" if options.post_process or options.raw else "stored"
+
+
+def _decided(classifier: Classifier, predictions: Predictions) -> list[str]:
+    """What the stored decision does on a split; nothing without one."""
+    from emojax import conformal, decision, selective
+
+    if classifier.decision is None:
+        return []
+    found = decision.decided(classifier.decision, predictions)
+    sets = conformal.covered(found.inside, predictions)
+    within = f"[{sets.low:.1%}, {sets.high:.1%}]"
+    lines = [
+        f"calibrated: {classifier.decision.text()}",
+        f"sets hold the true class for {sets.coverage:.1%} {within}, mean size {sets.size:.2f}",
+    ]
+    if classifier.decision.threshold:
+        answers = selective.answered(predictions, found.answered)
+        within = f"[{answers.low:.1%}, {answers.high:.1%}]"
+        lines.append(f"answered {answers.coverage:.1%}, of these wrong {answers.risk:.1%} {within}")
+    return lines
 
 
 def _post_process(kind: str, classifier: Classifier, *, cache: Path) -> PostProcess | None:

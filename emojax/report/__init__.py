@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax import figures, plots, predictions_csv
+from emojax import calibration, decision_plots, figures, plots, predictions_csv, selective, slices
 from emojax.files import write_bytes, write_json, write_text
 from emojax.intervals import Intervals
 from emojax.metrics import Report
-from emojax.report import page
+from emojax.report import decisions, page
 from emojax.report.run import Compared, RunInfo, StageRow
 from emojax.report.stages import compared_lines, number_lines, stage_lines, stage_rows
 from emojax.types import Predictions
@@ -49,9 +49,18 @@ def write(
     write_bytes(folder / f"{split}-confusion.png", figures.png(figure))
     figure = plots.per_class(report, title=f"Precision, recall and F1 per class, {split}")
     write_bytes(folder / f"{split}-per-class.png", figures.png(figure))
-    write_json(folder / f"{split}.json", content(split, report, bounds, run))
+    sure, order = calibration.measure(predictions), selective.measure(predictions)
+    figure = decision_plots.reliability({run.decision or "as trained": sure}, title=f"Reliability, {split}")
+    write_bytes(folder / f"{split}-reliability.png", figures.png(figure))
+    curves = {"this model": (selective.curve(predictions), order)}
+    figure = decision_plots.risk_coverage(curves, title=f"Risk and coverage, {split}")
+    write_bytes(folder / f"{split}-risk-coverage.png", figures.png(figure))
+    groups = slices.judge(predictions)
+    more = {"calibration": sure.to_json(), "selective": order.to_json(), "slice_tests": slices.to_json(groups)}
+    write_json(folder / f"{split}.json", content(split, report, bounds, run) | more)
     predictions_csv.write(folder / f"{split}-predictions.csv", predictions, report.class_names)
-    write_text(folder / f"{split}.md", page.page(split, report, bounds, predictions, run))
+    text = page.page(split, report, bounds, predictions, run, decisions.section(split, sure, order), groups)
+    write_text(folder / f"{split}.md", text)
     write_text(folder / "summary.md", page.index(_numbers(folder)))
 
 
@@ -69,6 +78,7 @@ def content(split: str, report: Report, bounds: Intervals, run: RunInfo) -> dict
         "notes": run.notes,
         "seed": run.seed,
         "views": run.views,
+        "decision": run.decision,
         "seconds": run.seconds,
         "skipped_count": len(run.skipped),
         "skipped": [{"id": name, "reason": reason} for name, reason in run.skipped],

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax import config_json, environment, figures, jsonl, plots, workdir
+from emojax import config_json, drawing, environment, figures, jsonl, plots, workdir
 from emojax.metrics import NUMBERS
 from emojax.progress import duration
 from emojax.report.markdown import percent
@@ -20,9 +20,9 @@ from emojax.report.page import MOST, PERCENT, TITLES, shown
 Contents = Mapping[str, Mapping[str, Any]]
 
 COLOURS = {
-    plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.RULE: "var(--rule)", plots.BLUE: "var(--blue)",
-    plots.SKY: "var(--sky)", plots.VERMILION: "var(--vermilion)", plots.GREEN: "var(--green)",
-    plots.ORANGE: "var(--orange)", "#ffffff": "var(--paper)", "#000000": "var(--ink)",
+    drawing.INK: "var(--ink)", drawing.MUTED: "var(--muted)", drawing.RULE: "var(--rule)", drawing.BLUE: "var(--blue)",
+    drawing.SKY: "var(--sky)", drawing.VERMILION: "var(--vermilion)", drawing.GREEN: "var(--green)",
+    drawing.ORANGE: "var(--orange)", "#ffffff": "var(--paper)", "#000000": "var(--ink)",
 }  # fmt: skip
 """Colours of the figures → names in the page's style sheet, which has two sets of them."""
 

@@ -12,6 +12,7 @@ from emojax.progress import duration
 from emojax.report import stages
 from emojax.report.markdown import code, count, escape, percent, table
 from emojax.report.run import RunInfo
+from emojax.slices import LEVEL, Group
 from emojax.types import Predictions
 
 TITLES = {
@@ -27,15 +28,24 @@ MOST = 30
 """Rows of a list in the Markdown report; the JSON file has all of them."""
 
 
-def page(split: str, report: Report, bounds: Intervals, predictions: Predictions, run: RunInfo) -> str:
-    """The whole report of one split."""
+def page(
+    split: str,
+    report: Report,
+    bounds: Intervals,
+    predictions: Predictions,
+    run: RunInfo,
+    probabilities: str,
+    groups: Sequence[Group],
+) -> str:
+    """The whole report of one split; `probabilities` is `decisions.section`, `groups` are tested slices."""
     sections = [
         f"# Report: {escape(run.dataset)}, {escape(split)}",
         headline(report, bounds, run),
         f"![Confusion matrix]({split}-confusion.png)",
         "## Classes\n\n" + classes(report, bounds),
         f"![Precision, recall and F1 per class]({split}-per-class.png)",
-        slices(report),
+        probabilities,
+        slices(report, groups),
         "## Confusion matrix\n\nRows are true classes, columns predicted ones.\n\n" + confusion(report),
         mistakes(report, predictions),
         "## Training\n\n![Training history](history.png)",
@@ -88,18 +98,33 @@ def classes(report: Report, bounds: Intervals) -> str:
     return table(["Class", "Precision", "Recall", "F1", "95 % interval of F1", "Support"], rows) + f"\n\n{note}"
 
 
-def slices(report: Report) -> str:
-    """One table per slice column, largest groups first; nothing without slice columns."""
-    parts = []
+def slices(report: Report, groups: Sequence[Group]) -> str:
+    """One table per slice column, largest groups first, those marked that are worse; nothing without slice columns."""
+    tested, parts = {(g.column, g.value): g for g in groups}, []
     for column, values in report.slices.items():
-        largest = sorted(values.items(), key=lambda item: -item[1].n)
-        rows = [
-            (value, f"{s.n:,}", percent(s.accuracy), percent(s.balanced_accuracy), f"{s.macro_f1:.4f}")
-            for value, s in largest[:MOST]
-        ]
-        titles = [column, "Images", "Accuracy", "Balanced accuracy", "Macro-F1"]
-        parts.append(f"## By {escape(column)}\n\n{table(titles, rows)}{_more(len(largest))}")
-    return "\n\n".join(parts)
+        rows = []
+        for value, numbers in sorted(values.items(), key=lambda item: -item[1].n)[:MOST]:
+            test = tested.get((column, value))
+            rows.append(
+                (
+                    value,
+                    f"{numbers.n:,}",
+                    percent(numbers.accuracy),
+                    f"{percent(test.low)} to {percent(test.high)}" if test else "",
+                    percent(numbers.balanced_accuracy),
+                    f"{numbers.macro_f1:.4f}",
+                    f"yes, p = {test.p:.2g}" if test and test.worse else "",
+                )
+            )
+        titles = [column, "Images", "Accuracy", "95 % interval", "Balanced accuracy", "Macro-F1", "Worse than the rest"]
+        parts.append(f"## By {escape(column)}\n\n{table(titles, rows)}{_more(len(values))}")
+    if not parts:
+        return ""
+    note = (
+        "A group is called worse when its share of wrong answers is significantly larger than elsewhere: "
+        f"Fisher's exact test, one-sided, {100 * LEVEL:g} % chance of any false alarm over all groups together (Holm)."
+    )
+    return "\n\n".join([*parts, note])
 
 
 def confusion(report: Report) -> str:
@@ -144,6 +169,7 @@ def how(report: Report, run: RunInfo) -> str:
         ("Classes", f"{len(report.class_names)}"),
         ("Weights", _weights(run)),
         ("Views", run.views),
+        ("Probabilities", run.decision),
         ("Seed", f"{run.seed}"),
         ("Training time", duration(run.seconds) if run.seconds is not None else "not measured"),
     ]

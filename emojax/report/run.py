@@ -44,6 +44,7 @@ class RunInfo:
       selected_by: number of the report by which they were chosen on `val`; empty = it was not chosen.
       seed: seed of the run.
       views: test-time views whose probabilities were averaged.
+      decision: what was done to the probabilities after the model, in words; empty = nothing.
       seconds: time spent training, None where it is not known.
       notes: lines about the data (how the splits were made, attribution).
       skipped: (record id, reason) of every image that could not be read.
@@ -59,6 +60,7 @@ class RunInfo:
     selected_by: str
     seed: int
     views: str
+    decision: str = ""
     seconds: float | None = None
     notes: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()

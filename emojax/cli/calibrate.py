@@ -1,0 +1,231 @@
+"""`emojax calibrate`: makes a finished run's probabilities mean what they say, and fits when to abstain and which sets
+of classes to name. Everything is fitted on val; test is only judged."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from emojax.decision import Decision, Outcome, Wish
+    from emojax.types import Predictions
+
+
+def main(arguments: list[str]) -> int:
+    """Prints numbers before and after, stores the decision with the model, and writes WORKDIR/report/calibration.*."""
+    parser = argparse.ArgumentParser(prog="emojax calibrate", description=__doc__)
+    parser.add_argument("--workdir", required=True, help="folder of a finished run")
+    parser.add_argument(
+        "--scaling",
+        default="auto",
+        help="none, temperature, vector, or auto (default): the simplest that cross-fitting on val finds no worse",
+    )
+    parser.add_argument(
+        "--target",
+        default="",
+        help="choose the strength of the logit adjustment on val for this number, such as balanced_accuracy "
+        "(mean-class accuracy) or macro_f1; default: no adjustment",
+    )
+    parser.add_argument("--tau", type=float, default=0.0, help="strength of the logit adjustment, instead of --target")
+    parser.add_argument(
+        "--risk",
+        type=float,
+        default=0.0,
+        help="share of wrong answers that is kept with 95 %% confidence by not answering unsure pictures; default: "
+        "answer all",
+    )
+    parser.add_argument("--coverage", type=float, default=0.9, help="of the sets of classes (default: 0.9)")
+    parser.add_argument("--sets", default="lac", help="lac (smallest sets, default) or aps (never empty)")
+    parser.add_argument("--remove", action="store_true", help="forget the stored decision, and do nothing else")
+    options = parser.parse_args(arguments)
+    workdir = Path(options.workdir)
+
+    from emojax import checkpoint, decision, files, predictions_csv
+    from emojax.errors import DataError
+    from emojax.report import decisions
+
+    if options.remove:
+        found = decision.remove(workdir)
+        sys.stdout.write("removed\n" if found else "there was nothing to remove\n")
+        return 0
+    wish = decision.Wish(
+        method=options.scaling,
+        target=options.target,
+        tau=options.tau,
+        risk=options.risk,
+        coverage=options.coverage,
+        kind=options.sets,
+    )
+    step, meta, _ = checkpoint.load_weights(workdir, which="best")
+    splits = {}
+    for name in ("val", "test"):
+        if name == "test" and not (workdir / "report" / "test-predictions.csv").is_file():
+            continue
+        splits[name], names = predictions_csv.of_run(workdir, name)
+        if names != meta.class_names:
+            raise DataError(f"{workdir}: the classes of report/{name}-predictions.csv are not those of the model")
+        _check_raw(workdir, name, step=step, views=meta.config.eval.views)
+    prior = _prior(workdir)
+    val = splits["val"]
+    chosen = decision.fit(val, wish, prior=prior)
+    judged = {"val": _judged(val, decision.cross_fitted(val, wish, prior=prior), chosen, meta.class_names)}
+    if "test" in splits:
+        judged["test"] = _judged(splits["test"], decision.outcome(chosen, splits["test"]), chosen, meta.class_names)
+    fitted_on = f"val, {int((val.weight > 0).sum()):,} images"
+    content = {
+        "command": f"emojax calibrate {shlex.join(arguments)}",
+        "fitted_on": fitted_on,
+        "decision": chosen.text(),
+        "choices": _choices(val, wish, chosen, meta.class_names, prior),
+        "prior": dict(zip(meta.class_names, prior.tolist(), strict=True)),
+        "judged": {name: {key: row[key] for key in ("before", "after")} for name, row in judged.items()},
+    }
+    plain = _figures(workdir / "report", judged, val, chosen, prior)
+    files.write_json(workdir / "report" / "calibration.json", content | {"frontier": plain})
+    files.write_text(workdir / "report" / "calibration.md", decisions.calibrate_page(content))
+    place = decision.write(
+        workdir,
+        chosen,
+        class_names=meta.class_names,
+        weights=decision.weights_digest(meta.digests),
+        views=meta.config.eval.views,
+        fitted_on=fitted_on,
+    )
+    for line in (f"chosen on {fitted_on}: {chosen.text()}", *content["choices"]):
+        sys.stdout.write(line + "\n")
+    for name, row in content["judged"].items():
+        sys.stdout.write(_text("val, cross-fitted" if name == "val" else name, row) + "\n")
+    sys.stdout.write(f"stored: {place}\nreport: {workdir / 'report' / 'calibration.md'}\n")
+    return 0
+
+
+def _check_raw(workdir: Path, split: str, *, step: int, views: str) -> None:
+    """Raises `DataError` unless the predictions in the report are those of the result, untouched."""
+    import json
+
+    from emojax.errors import DataError
+
+    path = workdir / "report" / f"{split}.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        same = about["step"] == step and about["views"] == views and not about.get("decision")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error!r}); it is written when a run ends") from error
+    if not same:
+        raise DataError(
+            f"{path}: is not the report that the run ended with (update {step}, views {views}, probabilities as "
+            "trained); write it anew by running the training command again, and give `emojax evaluate --report` "
+            "another folder"
+        )
+
+
+def _prior(workdir: Path) -> np.ndarray:
+    """How much each class counted in the last training stage, float64 [K]: images, sampler and class weights."""
+    import numpy as np
+
+    from emojax import class_weights, data, stages
+    from emojax.workdir import read_config
+
+    config = read_config(workdir)
+    train = data.open_dataset(config.data, cache=workdir / "data_check.json").splits["train"]
+    mass = (train.label * train.weight[:, None]).sum(0, dtype=np.float64)
+    last = [stage for stage in stages.plan(config, len(train)) if stage.train][-1]
+    weight = class_weights.weights(last.loss.class_weights, mass, beta=last.loss.effective_beta)
+    return class_weights.effective_mass(mass, sampler=config.data.sampler, weight=weight)
+
+
+def _judged(before: Predictions, outcome: Outcome, chosen: Decision, names: tuple[str, ...]) -> dict[str, Any]:
+    """{"before", "after": numbers; "curves", "calibrations": what figures need}."""
+    import dataclasses
+
+    from emojax import calibration, conformal, metrics, selective
+
+    row: dict[str, Any] = {"curves": {}, "calibrations": {}}
+    for key, label, p in (("before", "as trained", before), ("after", "after", outcome.predictions)):
+        sure, order = calibration.measure(p), selective.measure(p)
+        row["calibrations"][label], row["curves"][label] = sure, (selective.curve(p), order)
+        found = metrics.evaluate(p, names).numbers()
+        row[key] = {**found, "calibration": sure.to_json(), "selective": order.to_json()}
+    after = outcome.predictions
+    sets = dataclasses.asdict(conformal.covered(outcome.inside, after))
+    sets["per_class"] = {names[k]: value for k, value in sets["per_class"].items()}
+    row["answered"] = selective.answered(after, outcome.answered)
+    row["after"] |= {
+        "sets": sets | {"wanted": chosen.sets.coverage, "kind": chosen.sets.kind},
+        "answered": dataclasses.asdict(row["answered"]),
+        "risk": chosen.risk,
+    }
+    return row
+
+
+def _choices(val: Predictions, wish: Wish, chosen: Decision, names: Sequence[str], prior: np.ndarray) -> list[str]:
+    """What was weighed, one line each."""
+    from emojax import metrics, scaling
+
+    lines = []
+    if wish.method == "auto":
+        losses = ", ".join(f"{method} {loss:.4f}" for method, loss in scaling.choose(val)[1].items())
+        lines.append(f"cross-fitted cross-entropy on val: {losses}")
+    if chosen.tau:
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, prior, strict=True))
+        why = f"best {metrics.text(wish.target)} on val" if wish.target else "as given"
+        lines.append(f"tau {chosen.tau:g}: {why}; classes counted in training as {shares}")
+        lines.append("after a logit adjustment, probabilities are those of a world in which all classes count alike")
+    return lines
+
+
+def _figures(
+    folder: Path, judged: Mapping[str, Any], val: Predictions, chosen: Decision, prior: np.ndarray
+) -> list[dict[str, float]]:
+    """Draws the figures; returns the points of the frontier."""
+    import dataclasses
+
+    from emojax import decision, decision_plots, figures, scaling
+    from emojax.files import write_bytes
+
+    for name, row in judged.items():
+        on = "val, cross-fitted" if name == "val" else name
+        figure = decision_plots.reliability(row["calibrations"], title=f"Reliability, {on}")
+        write_bytes(folder / f"calibration-{name}.png", figures.png(figure))
+        answered = row["answered"]
+        figure = decision_plots.risk_coverage(
+            row["curves"],
+            threshold=(answered.coverage, answered.risk) if chosen.risk else None,
+            title=f"Risk and coverage, {on}",
+        )
+        write_bytes(folder / f"calibration-{name}-risk.png", figures.png(figure))
+    points = decision.frontier(val, scaling.fit(val, method=chosen.method), prior=prior)
+    figure = decision_plots.frontier(points, tau=chosen.tau, title="Logit adjustment on val")
+    write_bytes(folder / "calibration-frontier.png", figures.png(figure))
+    return [dataclasses.asdict(point) for point in points]
+
+
+def _text(name: str, row: Mapping[str, Any]) -> str:
+    """One split, before and after, as aligned plain text."""
+    from emojax.report.decisions import decided_text
+
+    both = [row["before"], row["after"]]
+    lines = [f"{name:<22}  as trained      after"]
+
+    def line(title: str, values: Sequence[float]) -> None:
+        lines.append(f"  {title:<20}  {values[0]:>10.4f} {values[1]:>10.4f}")
+
+    for title, binning in (("ECE, equal mass", "equal_mass"), ("ECE, equal width", "equal_width")):
+        line(title, [x["calibration"]["ece"][binning]["value"] for x in both])
+    line("  by chance", [x["calibration"]["ece"]["equal_mass"]["chance"] for x in both])
+    for title, key in (("cross-entropy, nats", "nll"), ("Brier", "brier")):
+        line(title, [x["calibration"][key]["value"] for x in both])
+    line("AURC", [x["selective"]["aurc"]["value"] for x in both])
+    for title, key in (
+        ("accuracy", "accuracy"),
+        ("mean-class accuracy", "balanced_accuracy"),
+        ("macro-F1", "macro_f1"),
+    ):
+        line(title, [x[key] for x in both])
+    return "\n".join([*lines, f"  {decided_text(row['after'])}"])

@@ -1,0 +1,242 @@
+"""Decisions: fitted on val alone, stored with the weights, part of the inference function; the verbs around them."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+from test_calibration import drawn
+
+import emojax
+from emojax import (
+    checkpoint,
+    cli,
+    conformal,
+    decision,
+    decision_plots,
+    figures,
+    metrics,
+    predictions_csv,
+    scaling,
+    train,
+)
+from emojax.config import EvalConfig, StageConfig
+from emojax.errors import ConfigError, DataError
+from emojax.types import Predictions
+
+PRIOR = np.full(7, 1 / 7)
+NAMES = tuple("abcdefg")
+
+
+def skewed(n, *, seed):
+    rng = np.random.default_rng(seed)
+    prior = np.array([0.55, 0.3, 0.1, 0.05])
+    true = rng.choice(4, n, p=prior)
+    logits = 2 * (np.eye(4)[true] * 2 + rng.normal(size=(n, 4))) + np.log(prior)
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    label = np.eye(4, dtype=np.float32)[true]
+    return Predictions(probs.astype(np.float32), label, np.ones(n, np.float32), np.arange(n).astype(str)), prior
+
+
+def test_a_decision_does_what_was_wished_on_new_examples():
+    found = decision.fit(drawn(4000, sharp=2.0, spread=3, seed=1), decision.Wish(risk=0.2), prior=PRIOR)
+    assert found.method == "temperature" and found.scaling.scale[0] == pytest.approx(0.5, rel=0.08)
+    judged = decision.outcome(found, drawn(20_000, sharp=2.0, spread=3, seed=2))
+    hit = judged.predictions.probs.argmax(axis=1) == judged.predictions.label.argmax(axis=1)
+    assert 1 - hit[judged.answered].mean() <= 0.2 and 0.3 < judged.answered.mean() < 1
+    assert 0.89 <= conformal.covered(judged.inside, judged.predictions).coverage <= 0.91
+
+
+def test_a_target_gains_3_points_of_mean_class_accuracy_on_data_that_chose_nothing():
+    (val, prior), (test, _) = skewed(4000, seed=1), skewed(20_000, seed=2)
+    found = decision.fit(val, decision.Wish(target="balanced_accuracy"), prior=prior)
+    assert found.tau > 0.5
+    names = ("a", "b", "c", "d")
+    after = metrics.evaluate(decision.outcome(found, test).predictions, names).balanced_accuracy
+    assert after - metrics.evaluate(test, names).balanced_accuracy > 0.03
+    points = decision.frontier(val, scaling.Scaling.none(4), prior=prior)
+    assert points[0].tau == 0 and points[0].accuracy == metrics.evaluate(val, names).accuracy
+    assert points[20].balanced_accuracy > points[0].balanced_accuracy and points[20].accuracy < points[0].accuracy
+
+
+def test_cross_fitted_numbers_are_as_on_new_examples():
+    p = drawn(3000, sharp=2.0, spread=3, seed=5)
+    p = dataclasses.replace(p, weight=np.where(np.arange(3000) < 10, 0, p.weight))
+    found = decision.cross_fitted(p, decision.Wish(method="temperature", risk=0.2), prior=PRIOR)
+    assert sorted(found.predictions.id) == sorted(p.id[10:]) and found.inside.shape == (2990, 7)
+    assert 0.87 <= conformal.covered(found.inside, found.predictions).coverage <= 0.93
+    hopeless = decision.cross_fitted(drawn(60), decision.Wish(method="none", risk=0.01), prior=PRIOR)
+    assert not hopeless.answered.any()
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"method": "platt"}, "--scaling=platt"),
+        ({"target": "speed"}, "--target=speed"),
+        ({"target": "accuracy", "tau": 1.0}, "give one of the two"),
+        ({"tau": -1.0}, "--tau=-1"),
+        ({"risk": 1.5}, "--risk=1.5"),
+        ({"coverage": 0.0}, "--coverage=0"),
+        ({"kind": "raps"}, "--sets=raps"),
+    ],
+)
+def test_bad_wishes_are_told(wish, message):
+    with pytest.raises(ConfigError, match=message):
+        decision.Wish(**wish)
+
+
+def stored(tmp_path, **changes):
+    found = decision.fit(drawn(500), decision.Wish(tau=0.5), prior=np.arange(1, 8) / 28)
+    about = {"class_names": NAMES, "weights": "w", "views": "flip", "fitted_on": "val"} | changes
+    return found, decision.write(tmp_path, found, **about)
+
+
+def test_what_is_stored_comes_back_to_the_bit(tmp_path):
+    found, _ = stored(tmp_path)
+    assert decision.read(tmp_path, class_names=NAMES, weights="w", views="flip") == (found, "")
+    few = decision.fit(drawn(5), decision.Wish(method="none"), prior=PRIOR)
+    decision.write(tmp_path, few, class_names=NAMES, weights="w", views="flip", fitted_on="val")
+    again, _ = decision.read(tmp_path, class_names=NAMES, weights="w", views="flip")
+    assert again == few and again.sets.limit == float("inf")
+    assert decision.remove(tmp_path) and not decision.remove(tmp_path)
+    assert decision.read(tmp_path, class_names=NAMES, weights="w", views="flip") == (None, "")
+
+
+def test_a_decision_for_other_weights_views_or_classes_is_not_used(tmp_path):
+    _, path = stored(tmp_path)
+    for other, why in (({"weights": "v"}, "other weights"), ({"views": "center"}, "the views flip")):
+        found, note = decision.read(tmp_path, **({"class_names": NAMES, "weights": "w", "views": "flip"} | other))
+        assert found is None and why in note
+    with pytest.raises(DataError, match="is for the classes a, b"):
+        decision.read(tmp_path, class_names=NAMES[::-1], weights="w", views="flip")
+    path.write_text(path.read_text().replace('"tau": 0.5', '"tau": 0.6'))
+    with pytest.raises(DataError, match="has been changed since it was written"):
+        decision.read(tmp_path, class_names=NAMES, weights="w", views="flip")
+    for text in ("{", "[]", '{"seal": 1}'):
+        path.write_text(text)
+        with pytest.raises(DataError, match="emojax calibrate"):
+            decision.read(tmp_path, class_names=NAMES, weights="w", views="flip")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("decision")
+    data = tiny.make_folder(folder / "data")
+    config = tiny.config(data, stages=(StageConfig(epochs=1),), eval=EvalConfig(views="flip"))
+    train.run(config, str(folder / "run"))
+    return folder / "run"
+
+
+@pytest.fixture
+def run(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "DPI", 40)
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def store(run, *, sets, threshold=0.0):
+    """A decision that scales nothing, stored for the weights of the run."""
+    _, meta, _ = checkpoint.load_weights(run, which="best")
+    found = decision.fit(predictions_csv.of_run(run, "val")[0], decision.Wish(method="none"), prior=np.ones(3))
+    found = dataclasses.replace(found, sets=sets, threshold=threshold)
+    digest = decision.weights_digest(meta.digests)
+    about = {"class_names": meta.class_names, "weights": digest, "views": "flip", "fitted_on": "val"}
+    decision.write(run, found, **about)
+    return found
+
+
+def test_calibrate_stores_and_the_classifier_applies(run, capsys):
+    raw = emojax.load(run)
+    assert raw.decision is None and raw.note == ""
+    options = ["--scaling=vector", "--tau=0.3", "--risk=0.9", "--coverage=0.6", "--sets=aps"]
+    assert cli.main(["calibrate", f"--workdir={run}", *options]) == 0
+    assert "val, cross-fitted" in capsys.readouterr().out
+    for name in ("calibration.json", "calibration.md", "calibration-test.png", "calibration-val-risk.png"):
+        assert (run / "report" / name).is_file()
+    content = json.loads((run / "report" / "calibration.json").read_text())
+    assert set(content["judged"]) == {"val", "test"} and len(content["frontier"]) == len(decision.TAUS)
+
+    fitted = emojax.load(run)
+    assert fitted.decision is not None and fitted.decision.method == "vector"
+    pictures = [np.full((20, 20, 3), v, np.uint8) for v in (9, 99, 199)]
+    expected = scaling.apply(fitted.decision.scaling, raw.predict(pictures))
+    np.testing.assert_allclose(fitted.predict(pictures).probs, expected.probs, atol=2e-6)
+    np.testing.assert_allclose(
+        emojax.load(run, decision="none").predict(pictures).probs, raw.predict(pictures).probs, atol=1e-7
+    )
+    test, _ = predictions_csv.of_run(run, "test")
+    after = metrics.evaluate(decision.outcome(fitted.decision, test).predictions, fitted.class_names)
+    assert content["judged"]["test"]["after"]["accuracy"] == after.accuracy
+
+    other = emojax.load(run, views="center")
+    assert other.decision is None and "views flip" in other.note
+    with pytest.raises(ConfigError, match="expected stored or none"):
+        emojax.load(run, decision="mine")
+    assert cli.main(["calibrate", f"--workdir={run}", "--remove"]) == 0
+    assert emojax.load(run).decision is None
+
+
+def test_predict_and_evaluate_show_sets_and_abstentions(run, tmp_path, capsys):
+    picture = next((run.parent).rglob("report/val-confusion.png"))  # any picture will do
+    assert cli.main(["predict", f"--workdir={run}", "--sets", str(picture)]) == 2
+    assert "emojax calibrate" in capsys.readouterr().err
+    unsure = store(run, sets=conformal.Sets("lac", 0.9, float("inf")), threshold=1.0)
+    capsys.readouterr()
+    assert cli.main(["predict", f"--workdir={run}", "--sets", "--abstain", str(picture)]) == 0
+    row = capsys.readouterr().out.splitlines()[1]
+    assert "(unsure)" in row and all(name in row for name in tiny.COLOURS)
+    assert cli.main(["predict", f"--workdir={run}", "--json", "--sets", "--abstain", str(picture)]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["class"] is None and sorted(row["set"]) == sorted(tiny.COLOURS)
+    assert cli.main(["predict", f"--workdir={run}", "--csv", "--sets", str(picture)]) == 0
+    titles, row = csv.reader(capsys.readouterr().out.splitlines())
+    assert titles[-1] == "set" and row[1] and sorted(row[-1].split("|")) == sorted(tiny.COLOURS)
+    report = tmp_path / "again"
+    assert cli.main(["evaluate", f"--workdir={run}", "--split=val", f"--report={report}"]) == 0
+    assert "answered 0.0%" in capsys.readouterr().out
+    assert json.loads((report / "val.json").read_text())["decision"] == unsure.text()
+    cli.main(["evaluate", f"--workdir={run}", "--split=val", "--raw"])
+    assert "calibrated" not in capsys.readouterr().out
+
+
+def test_calibrate_refuses_predictions_that_are_not_the_runs_own(run, capsys):
+    path = run / "report" / "val.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"decision": "temperature 2"}))  # by evaluate --report
+    assert cli.main(["calibrate", f"--workdir={run}"]) == 2
+    assert "is not the report that the run ended with" in capsys.readouterr().err
+    (run / "report" / "val-predictions.csv").unlink()
+    assert cli.main(["calibrate", f"--workdir={run}"]) == 2
+    assert "there are no predictions for val" in capsys.readouterr().err
+
+
+def test_robustness_verb(run, capsys):
+    assert cli.main(["robustness", f"--workdir={run}", "--split=test", "--limit=6"]) == 0
+    out = capsys.readouterr().out
+    assert "mean corruption accuracy" in out and "sharpness 1:" in out
+    content = json.loads((run / "report" / "robustness.json").read_text())
+    assert content["n"] == 6 and all(len(row) == 5 for row in content["corruptions"].values())
+    assert (run / "report" / "robustness.png").is_file() and "## Mirrored images" in (
+        run / "report" / "robustness.md"
+    ).read_text()
+    assert cli.main(["robustness", f"--workdir={run}", "--split=dev"]) == 2
+    assert "the data have train, val, test" in capsys.readouterr().err
+
+
+def test_figures_of_one_example_and_of_perfect_answers(monkeypatch):
+    from emojax import calibration, selective
+
+    monkeypatch.setattr(figures, "DPI", 40)
+    for p in (scaling.take(drawn(30), np.arange(1)), dataclasses.replace(drawn(30), probs=drawn(30).label)):
+        found = calibration.measure(p, draws=20)
+        order = (selective.curve(p), selective.measure(p, draws=20))
+        points = decision.frontier(p, scaling.Scaling.none(7), prior=PRIOR)
+        for figure in (
+            decision_plots.reliability({"as trained": found, "after": found}),
+            decision_plots.risk_coverage({"this": order}, threshold=(0.5, 0.1)),
+            decision_plots.frontier(points, tau=0.5),
+            decision_plots.robustness({"noise": [0.0] * 5}, clean=0.0),
+        ):
+            assert figures.png(figure).startswith(b"\x89PNG")
