@@ -53,17 +53,18 @@ def _records(dataset: Dataset) -> dict[str, dict[str, list[str]]]:
 
 
 def _changes(before: dict[str, dict[str, list[str]]], now: dict[str, dict[str, list[str]]]) -> Iterable[str]:
+    known = {record for records in before.values() for record in records}
+    left = {record for records in now.values() for record in records}
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name, {}), now.get(name, {})
-        both = old.keys() & new.keys()
+        both, added = old.keys() & new.keys(), new.keys() - old.keys()
         kinds = {
-            "missing or unreadable": old.keys() - new.keys(),
-            "new": new.keys() - old.keys(),
+            "missing or unreadable": old.keys() - left,
+            "new": added - known,
             "with other contents": {record for record in both if old[record][0] != new[record][0]},
             "with another label": {record for record in both if old[record][1] != new[record][1]},
         }
-        if name != "train":
-            kinds["seen in training before"] = before.get("train", {}).keys() & new.keys() - old.keys()
+        kinds |= {f"that were in {other}": added & before[other].keys() for other in before if other != name}
         found = [f"{len(records):,} {kind} ({_names(records)})" for kind, records in kinds.items() if records]
         if found:
             yield f"{name}: {', '.join(found)}"
