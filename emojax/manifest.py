@@ -1,6 +1,6 @@
 """What the data of a run were, record by record: so that a run that meets others can say what has changed.
 
-One file for each state of the data that the run was trained with, `WORKDIR/data/FINGERPRINT.json`.
+One file for each state of the data that the run was trained with, `WORKDIR/data_records/FINGERPRINT.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from emojax import files
 from emojax.types import Dataset
 
-FOLDER = "data"
+FOLDER = "data_records"
 SHOWN = 3
 """Records that are named of each kind of change."""
 

@@ -43,8 +43,8 @@ def run(config: Config, workdir: str | Path) -> None:
 
     Args:
       config: the run; checked before anything is read.
-      workdir: receives config.json, data/, checkpoints/, metrics.jsonl, log.txt, parameters.txt, tensorboard/ and
-        report/.
+      workdir: receives config.json, data_records/, checkpoints/, metrics.jsonl, log.txt, parameters.txt, tensorboard/
+        and report/.
 
     Raises:
       InterruptedRunError: SIGTERM or Ctrl-C; what was done is saved.
