@@ -39,6 +39,7 @@ ROWS = [
         "predictions_csv",
         "bootstrap",
         "environment",
+        "manifest",
     ],
     ["stages", "losses", "distill", "averaging", "lookahead", "metrics", "combine", "data", "models"],
     [
