@@ -10,7 +10,7 @@ from pathlib import Path
 
 from emojax import config_json, files
 from emojax.config import Config
-from emojax.errors import WorkdirError
+from emojax.errors import WorkdirError, full
 
 CONFIG = "config.json"
 FINISHED = "finished.json"
@@ -33,16 +33,20 @@ def claim(workdir: Path, config: Config) -> Iterator[None]:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise WorkdirError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise full(error) or WorkdirError(
+            f"--workdir={workdir} cannot be written: {getattr(error, 'strerror', error)}"
+        ) from error
     try:
         try:
             fcntl.flock(
                 lock, fcntl.LOCK_EX | fcntl.LOCK_NB
             )  # the kernel lets go when the process dies, however it dies
-        except OSError as error:
+        except BlockingIOError as error:
             holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
             raise WorkdirError(f"--workdir={workdir}: another run (process {holder}) is using it") from error
+        except OSError as error:  # a file system without locks
+            raise WorkdirError(f"--workdir={workdir} cannot be locked: {error.strerror}; use another disk") from error
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         _settle_config(workdir, config)
@@ -61,7 +65,10 @@ def _settle_config(workdir: Path, config: Config) -> None:
                 + "\n  ".join(changed)
                 + "\nUse another --workdir, or give that config to go on with that run."
             )
-    files.write_text(path, config_json.to_json(config) + "\n")
+    try:
+        files.write_text(path, config_json.to_json(config) + "\n")
+    except OSError as error:
+        raise full(error) or WorkdirError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
 
 
 def _has_begun(workdir: Path) -> bool:

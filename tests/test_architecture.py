@@ -13,9 +13,21 @@ PACKAGE = ROOT / "emojax"
 
 # A module imports only from rows above its own; inside data, models, report and cli, also from its siblings.
 ROWS = [
-    ["__init__", "errors"],
+    ["__init__", "visible"],
+    ["errors"],
     ["config", "types", "files", "memory"],
-    ["config_json", "recipes", "paths", "jsonl", "progress", "throughput", "profiler", "train_metrics", "figures"],
+    [
+        "config_json",
+        "recipes",
+        "paths",
+        "jsonl",
+        "progress",
+        "throughput",
+        "profiler",
+        "train_metrics",
+        "figures",
+        "spikes",
+    ],
     ["parallel"],
     ["schedules", "plateau", "patience", "checkpoint_meta", "class_weights", "views", "preprocess", "predictions_csv"],
     ["stages", "losses", "distill", "averaging", "lookahead", "metrics", "combine", "data", "models"],
