@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 import shutil
@@ -17,6 +16,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from emojax import paths
 from emojax.checkpoint_meta import Meta, digest
 from emojax.errors import CheckpointError, DamagedError, FullError, full
+from emojax.files import parse_json
 from emojax.types import Tree
 
 FOLDER = "checkpoints"
@@ -100,7 +100,7 @@ def broken(folder: Path) -> list[int]:
     found = []
     for path in folder.glob("[0-9]*/metrics/metrics"):
         try:
-            json.loads(path.read_bytes())["rank"]
+            parse_json(path.read_bytes())["rank"]
         except (ValueError, KeyError, TypeError, OSError):
             found.append(int(path.parts[-3]))
     return sorted(found)

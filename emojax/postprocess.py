@@ -17,6 +17,7 @@ import numpy as np
 
 from emojax.combine import log_probs, softmax
 from emojax.errors import DataError
+from emojax.files import parse_json
 from emojax.types import Predictions
 
 _TEMPERATURES = (0.1, 10.0)
@@ -56,7 +57,7 @@ class PostProcess:
     def from_json(cls, text: str, class_names: Sequence[str], *, where: str = "post-processing") -> PostProcess:
         """Rebuilds what `to_json` wrote; anything else, and other classes, raise `DataError` naming `where`."""
         try:
-            value = json.loads(text)
+            value = parse_json(text)
             if value["class_names"] != list(class_names):
                 raise DataError(
                     f"{where}: is for the classes {', '.join(value['class_names'])}, not {', '.join(class_names)}"

@@ -51,12 +51,14 @@ def run(config: Config, workdir: str | Path) -> None:
     """
     validate(config)
     folder = Path(workdir)
-    parallel.join(config.parallel)
+    warning = parallel.join(config.parallel)
     with contextlib.ExitStack() as stack:
         if parallel.is_main():
             stack.enter_context(dirs.claim(folder, config))
         parallel.barrier("claimed")
         monitor = stack.enter_context(Monitor(folder, config.monitor, active=parallel.is_main()))
+        if warning:
+            monitor.say(warning)
         if dirs.is_finished(folder):
             monitor.say(
                 f"This run is finished: see {folder / 'report' / 'summary.md'}. To train again, use another --workdir."

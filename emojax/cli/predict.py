@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emojax.cli import model_options
+from emojax.visible import one_line
 
 CHUNK = 256
 """Pictures per call of the classifier: results appear while later pictures are still read, in bounded memory."""
@@ -76,10 +77,12 @@ def _find(given: Sequence[str]) -> list[str]:
 
 
 def _table_rows(rows: Sequence, names: Sequence[str], *, first: bool, width: int) -> Iterator[str]:
+    names = [one_line(name) for name in names]
     wide = max(len("class"), *map(len, names))
     if first:
         yield f"{'picture':<{width}}  {'class':<{wide}}  probability  then"
-    for path, probs in rows:
+    for name, probs in rows:
+        path = one_line(name)
         if probs is None:
             yield f"{path:<{width}}  (could not be read)"
             continue
