@@ -1,6 +1,8 @@
 """What others made - data, packs, checkpoints, names, archives - is read, shown and judged, and never obeyed."""
 
 import ast
+import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -18,11 +20,13 @@ import pytest
 import tiny
 from odd_images import encode, png_header
 from PIL import Image
+from test_checkpoint import META, make_state
 
-from emojax import cli, config_json, data, files, main, parallel, progress, visible
-from emojax.config import Config, DataConfig, ParallelConfig
+from emojax import cli, config_json, data, files, main, parallel, predict, progress, train, visible
+from emojax.checkpoint import Checkpointer
+from emojax.config import CheckpointConfig, Config, DataConfig, ParallelConfig
 from emojax.data import pack
-from emojax.errors import ConfigError, DataError, EmojaxError, told
+from emojax.errors import CheckpointError, ConfigError, DataError, EmojaxError, told
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "emojax").rglob("*.py"))
@@ -245,6 +249,50 @@ def test_a_config_in_json_is_no_code():
             config_json.from_json(json.dumps(values | hostile))
 
 
+def strings_to(value, name):
+    """JSON with every string value, but no key, replaced."""
+    if isinstance(value, dict):
+        return {key: strings_to(item, name) for key, item in value.items()}
+    if isinstance(value, list):
+        return [strings_to(item, name) for item in value]
+    return name if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize(
+    "part", ["_CHECKPOINT_METADATA", "_METADATA", "_sharding", "meta/metadata", "commit_success.txt"]
+)
+def test_what_a_checkpoint_says_cannot_name_code(tmp_path, monkeypatch, part):
+    """Handlers, types and devices in its files are names of Orbax's; none of them is imported."""
+    (tmp_path / "canary_module.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()\nclass Canary: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with contextlib.closing(Checkpointer(tmp_path, CheckpointConfig())) as keeper:
+        keeper.save(make_state(), META, rank=0.5)
+    found = [path for path in (tmp_path / "checkpoints/3").rglob("*") if str(path).endswith(part)]
+    assert found
+    for path in found:
+        try:
+            values = strings_to(json.loads(path.read_text()), "canary_module.Canary")
+        except ValueError:
+            values = "canary_module.Canary"
+        path.write_text(json.dumps(values))
+    try:
+        with contextlib.closing(Checkpointer(tmp_path, CheckpointConfig())) as keeper:
+            keeper.newest(lambda step: keeper.restore(make_state(step=9), step))
+    except CheckpointError as error:
+        assert "canary" not in str(error).partition("is damaged")[0]
+    assert "canary_module" not in sys.modules and not (tmp_path / "canary").exists()
+
+
+def test_a_sealed_description_may_name_what_is_in_a_table_only(tmp_path):
+    """Whoever makes a checkpoint can seal it; a model's name is then looked up, not imported."""
+    config = Config()
+    config.model.name = "os.system"
+    with contextlib.closing(Checkpointer(tmp_path, CheckpointConfig())) as keeper:
+        keeper.save(make_state(), dataclasses.replace(META, config=config), rank=0.5)
+    with pytest.raises(EmojaxError, match=r"os\.system"):
+        predict.load(tmp_path)
+
+
 # --- images ------------------------------------------------------------------------------------------------------
 
 BOMBS = textwrap.dedent(
@@ -460,6 +508,7 @@ OFFLINE = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["", "broken"])
 def test_training_and_predicting_ask_for_no_network(tmp_path, how):
     """Every connection, look-up of a name and listening port of Python is refused and written down."""
@@ -523,7 +572,8 @@ def test_output_of_verbs_to_a_terminal_is_guarded(monkeypatch, tmp_path):
     assert "script" in screen.getvalue() and not CONTROLS.search(screen.getvalue())
 
 
-def test_a_hostile_data_set_from_training_to_report(tmp_path, monkeypatch, capsys):
+@pytest.mark.slow
+def test_a_hostile_data_set_from_training_to_report(tmp_path, capsys):
     """Class and file names with terminal sequences, HTML, Markdown and mathtext: in no output do they act."""
     names = {color: f"{color}{NASTY}".replace("/", "∕") for color in tiny.COLOURS}
     folder = tiny.make_folder(tmp_path / "data")
@@ -532,8 +582,6 @@ def test_a_hostile_data_set_from_training_to_report(tmp_path, monkeypatch, capsy
             (folder / split / colour).rename(folder / split / name)
             first = folder / split / name / "00.png"
             first.rename(first.with_name("\x1b[31m<img src=x onerror=alert(1)>\u202e.png"))
-    from emojax import train
-
     config = tiny.config(folder, stages=(tiny.StageConfig(epochs=1),))
     train.run(config, tmp_path / "run")
     assert cli.main(["predict", f"--workdir={tmp_path / 'run'}", str(folder / "test")]) == 0
