@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,10 +25,13 @@ def claim(workdir: Path, config: Config) -> Iterator[None]:
     more often a typo or an unmounted disk than a wish.
 
     Raises:
-      WorkdirError: the parent is missing, the folder cannot be written, another run holds it, or it belongs to a run
+      WorkdirError: the parent is missing, the folder cannot be written, its name is one that Orbax cannot use, another run holds it, or it belongs to a run
         with another config.
     """
     parent = workdir.parent
+    if re.search(r"\[.*\]", str(workdir.absolute()), re.DOTALL):
+        # Orbax merges the files of a checkpoint by a pattern of their path: it would find none, and say nothing.
+        raise WorkdirError(f"--workdir={workdir}: checkpoints cannot be kept below a folder with [ ] in its name")
     if not parent.is_dir() and parent != Path("runs"):
         raise WorkdirError(f"--workdir={workdir}: its parent folder {parent} does not exist; create it first")
     try:
