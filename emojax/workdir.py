@@ -25,8 +25,8 @@ def claim(workdir: Path, config: Config) -> Iterator[None]:
     more often a typo or an unmounted disk than a wish.
 
     Raises:
-      WorkdirError: the parent is missing, the folder cannot be written, its name is one that Orbax cannot use, another run holds it, or it belongs to a run
-        with another config.
+      WorkdirError: the parent is missing, the folder cannot be written, its name is one that Orbax cannot use, another
+        run holds it, or it belongs to a run with another config.
     """
     parent = workdir.parent
     if re.search(r"\[.*\]", str(workdir.absolute()), re.DOTALL):
