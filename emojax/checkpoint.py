@@ -50,7 +50,7 @@ class Checkpointer:
 
     def latest(self) -> int | None:
         """Step of the newest complete checkpoint, once what is being written is complete."""
-        self._manager.wait_until_finished()
+        store.wait(self._manager, self._folder)
         return self._manager.latest_step()
 
     def best(self) -> int:
@@ -59,7 +59,7 @@ class Checkpointer:
 
     def ranked(self) -> list[int]:
         """Steps of all checkpoints that were ranked, best first; the newest one when none was."""
-        self._manager.wait_until_finished()
+        store.wait(self._manager, self._folder)
         return store.ranked(self._manager)
 
     def newest(self, read: Callable[[int], Found]) -> Found | None:
@@ -68,7 +68,7 @@ class Checkpointer:
         Damaged ones are set aside, as folders `damaged-STEP`, and told. Raises `LostError` when only such are left: a
         run never starts again from nothing without being told to.
         """
-        self._manager.wait_until_finished()
+        store.wait(self._manager, self._folder)
         self._put_back()
         while (step := self.latest()) is not None:
             try:
@@ -153,13 +153,13 @@ class Checkpointer:
           CheckpointError: the checkpoint was not written.
         """
         step, old = int(state.step), None
-        self._manager.wait_until_finished()
+        store.wait(self._manager, self._folder)
         if step in self._manager.all_steps():
             old = self.set_aside(step, name="replaced")
         items = {name: getattr(state, name) for name in store.ITEMS}
         store.save(self._manager, step, items, meta, rank=rank, folder=self._folder)
         if old:
-            self._manager.wait_until_finished()
+            store.wait(self._manager, self._folder)
             if parallel.is_main():
                 shutil.rmtree(old)
 
@@ -173,11 +173,8 @@ class Checkpointer:
         return dataclasses.replace(state, step=count, **items), meta
 
     def close(self) -> None:
-        """Waits for writes under way."""
-        try:
-            self._manager.wait_until_finished()
-        finally:
-            self._manager.close()
+        """Waits for writes under way; raises `CheckpointError` when one has failed."""
+        store.wait(self._manager, self._folder, close=True)
 
 
 def save_result(workdir: Path, step: int, weights: dict[str, Tree], meta: Meta) -> None:
@@ -187,10 +184,7 @@ def save_result(workdir: Path, step: int, weights: dict[str, Tree], meta: Meta) 
         for old in manager.all_steps():
             manager.delete(old)
         store.save(manager, step, weights, meta, rank=0.0, folder=workdir / RESULT)
-        try:
-            manager.wait_until_finished()
-        except Exception as error:
-            raise CheckpointError(f"{workdir / RESULT}: the result could not be written: {error}") from error
+        store.wait(manager, workdir / RESULT)
 
 
 def kept_steps(workdir: Path) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 import shutil
@@ -16,7 +15,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from emojax import paths
 from emojax.checkpoint_meta import Meta, digest
-from emojax.errors import CheckpointError, DamagedError
+from emojax.errors import CheckpointError, DamagedError, FullError, full
+from emojax.files import parse_json
 from emojax.types import Tree
 
 FOLDER = "checkpoints"
@@ -48,16 +48,32 @@ def save(
     try:
         saved = manager.save(step, args=args, metrics=metrics | {"step": step})
     except Exception as error:
-        raise CheckpointError(f"{folder}: checkpoint {step} could not be written: {error}") from error
+        raise _unwritten(folder, error) from error
     if not saved:  # Orbax says no silently, for example when the step exists
         raise CheckpointError(f"{folder}: checkpoint {step} was refused; is there a newer one already?")
 
 
+def wait(manager: ocp.CheckpointManager, folder: Path, *, close: bool = False) -> None:
+    """Returns when everything is on disk; raises `CheckpointError` when that failed."""
+    try:
+        try:
+            manager.wait_until_finished()
+        finally:
+            if close:
+                manager.close()
+    except Exception as error:
+        raise _unwritten(folder, error) from error
+
+
+def _unwritten(folder: Path, error: Exception) -> CheckpointError:
+    return full(error) or CheckpointError(f"{folder}: a checkpoint could not be written: {_brief(error)}")
+
+
 def _require_space(folder: Path, size: int) -> None:
-    """Raises `CheckpointError` when a checkpoint of `size` bytes would not fit: half of one is worth nothing."""
+    """Raises `FullError` when a checkpoint of `size` bytes would not fit: half of one is worth nothing."""
     free = shutil.disk_usage(folder).free
     if free < size + _SPARE:
-        raise CheckpointError(
+        raise FullError(
             f"{folder}: {free >> 20:,} MiB are free, and a checkpoint needs {(size + _SPARE) >> 20:,}. Make room: the "
             "same command goes on from the last checkpoint"
         )
@@ -84,7 +100,7 @@ def broken(folder: Path) -> list[int]:
     found = []
     for path in folder.glob("[0-9]*/metrics/metrics"):
         try:
-            json.loads(path.read_bytes())["rank"]
+            parse_json(path.read_bytes())["rank"]
         except (ValueError, KeyError, TypeError, OSError):
             found.append(int(path.parts[-3]))
     return sorted(found)
@@ -116,7 +132,10 @@ def manager(
         atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),
     )
     handlers = {name: ocp.StandardCheckpointHandler() for name in ITEMS} | {"meta": ocp.JsonCheckpointHandler()}
-    return ocp.CheckpointManager((workdir / folder).resolve(), options=options, item_handlers=handlers)
+    try:
+        return ocp.CheckpointManager((workdir / folder).resolve(), options=options, item_handlers=handlers)
+    except OSError as error:
+        raise full(error) or CheckpointError(f"{workdir / folder}: cannot be used: {error.strerror}") from error
 
 
 def read_meta(manager: ocp.CheckpointManager, step: int, folder: Path) -> Meta:

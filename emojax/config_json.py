@@ -9,6 +9,7 @@ from typing import Any
 
 from emojax.config import MAY_CHANGE, Config, items
 from emojax.errors import ConfigError
+from emojax.files import parse_json
 
 
 def to_json(config: Config) -> str:
@@ -19,8 +20,8 @@ def to_json(config: Config) -> str:
 def from_json(text: str, *, where: str = "config") -> Config:
     """Rebuilds a `Config` from `to_json` text; unknown keys and wrong types raise `ConfigError` naming `where`."""
     try:
-        return _build(Config, json.loads(text), where)
-    except json.JSONDecodeError as error:
+        return _build(Config, parse_json(text), where)
+    except ValueError as error:
         raise ConfigError(f"{where} is not valid JSON: {error}") from error
 
 

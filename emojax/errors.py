@@ -3,6 +3,33 @@
 The command line prints them as one line and exits with `exit_code`; anything else that escapes is a defect of emojax.
 """
 
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from emojax.visible import visible
+
+EXIT_CODES = {
+    0: "done",
+    1: "a defect of emojax, with a traceback",
+    2: "bad input: a knob, the command line, the data; or pictures that could not be read",
+    3: "a checkpoint is missing, damaged or of another model",
+    4: "the work directory cannot be used: no parent, not writable, another config, or another run holds it",
+    5: "training diverged: too many updates in a row were not finite",
+    6: "every checkpoint of the run is damaged",
+    7: "the disk is full, or a quota or file-size limit reached; what was saved before is whole",
+    130: "stopped by Ctrl-C, with everything saved",
+    143: "stopped by SIGTERM, with everything saved",
+}
+"""What the exit codes of every command mean; a process that is killed otherwise ends as the system has it."""
+
+FINAL = frozenset(EXIT_CODES) - {1}
+"""Codes after which the same command, started again at once, would end the same, or is not wanted."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large", "ENOSPC")
+
 
 class EmojaxError(Exception):
     """Base of every error meant for the user."""
@@ -34,6 +61,12 @@ class LostError(CheckpointError):
     exit_code = 6
 
 
+class FullError(CheckpointError):
+    """Nothing more can be written. What was saved is whole; the same command goes on once there is room."""
+
+    exit_code = 7
+
+
 class WorkdirError(EmojaxError):
     """The work directory cannot be used: missing parent, other config, or another run holds it."""
 
@@ -56,5 +89,36 @@ class InterruptedRunError(EmojaxError):
 
 
 def told(error: EmojaxError) -> str:
-    """The line that the command line shows; to be stopped is no error."""
-    return str(error) if isinstance(error, InterruptedRunError) else f"error: {error}"
+    """The line that the command line shows, control characters in it made visible; to be stopped is no error."""
+    return visible(str(error) if isinstance(error, InterruptedRunError) else f"error: {error}")
+
+
+def full(error: BaseException) -> FullError | None:
+    """`error` in words, when it or one of its causes is a full disk; else None.
+
+    Libraries that write in C++ (TensorStore, ArrayRecord) wrap the system's error number in text.
+    """
+    for cause in _causes(error):
+        if (isinstance(cause, OSError) and cause.errno in _FULL) or any(text in str(cause) for text in _FULL_TEXTS):
+            where = f"{cause.filename}: " if isinstance(cause, OSError) and cause.filename else ""
+            return FullError(
+                f"{where}the disk is full, or a quota or file-size limit is reached. What was saved is whole: make "
+                "room, and the same command goes on from the last checkpoint"
+            )
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            pending += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+
+
+def exit_codes() -> str:
+    """The table for `--help`."""
+    return "Exit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODES.items())

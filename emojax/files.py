@@ -42,6 +42,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """As `json.loads`; JSON that is nested so deeply that Python gives up is a `ValueError` too."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def plain(value: Any) -> Any:
     """The value in JSON's own types: arrays and sets as lists, dataclasses as objects, NaN and infinity as None."""
     if value is None or isinstance(value, bool | int | str):

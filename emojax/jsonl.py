@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emojax.files import plain, write_text
+from emojax.files import parse_json, plain, write_text
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -20,8 +20,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = parse_json(line)
+        except ValueError:
             continue
         if isinstance(row, dict):
             rows.append(row)

@@ -2,7 +2,8 @@
 
 Any knob of `emojax/config.py` can be set on the command line: `--config.optim.learning_rate=3e-4`,
 `--config.data.path=FOLDER`, `--config.stages[0].epochs=5`; of a knob that is set twice the last one counts. The same
-command again resumes the run exactly where it stopped, or says that it is finished.
+command again resumes the run exactly where it stopped, or says that it is finished. A recipe is a Python file and is
+executed: train only from recipes that you trust.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from emojax import config as config_lib, memory, recipes
-from emojax.errors import ConfigError, EmojaxError, told
+from emojax.errors import ConfigError, EmojaxError, exit_codes, full, told
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe: a Python file with get_config(). It is executed.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the report of this run.")
@@ -101,14 +102,13 @@ def run_with_errors(arguments: list[str]) -> int:
     """Parses, trains, and turns errors meant for the user into (message on stderr, exit code)."""
     if {"--help", "-h", "-help", "--helpfull", "-?"} & set(arguments[1:]):
         options = "\n".join(f"  --{name}: {flags.FLAGS[name].help}" for name in ("config", "workdir"))
-        sys.stdout.write(f"{__doc__}\n{options}\n")
+        sys.stdout.write(f"{__doc__}\n{options}\n\n{exit_codes()}\n")
         return 0
     memory.keep_freed()
     try:
         app.run(main, argv=arguments, flags_parser=_parse_flags)
     except EmojaxError as error:
-        sys.stderr.write(f"emojax: {told(error)}\n")
-        return error.exit_code
+        return _failed(error)
     except SyntaxError as error:
         sys.stderr.write(f"emojax: error: the recipe is not valid Python: {error}\n")
         return ConfigError.exit_code
@@ -117,7 +117,16 @@ def run_with_errors(arguments: list[str]) -> int:
         return 130
     except SystemExit as stop:
         return int(stop.code or 0)
+    except Exception as error:
+        if found := full(error):
+            return _failed(found)
+        raise
     return 0
+
+
+def _failed(error: EmojaxError) -> int:
+    sys.stderr.write(f"emojax: {told(error)}\n")
+    return error.exit_code
 
 
 if __name__ == "__main__":

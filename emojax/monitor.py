@@ -1,12 +1,11 @@
 """Everything a person sees of a run: terminal, log.txt, metrics.jsonl, TensorBoard, the profile.
 
-Nothing here changes the training. Rows of kind "train" and "eval" in metrics.jsonl
-hold only numbers that a resumed run repeats bit by bit; measured times go into rows of kind "speed".
+Nothing here changes the training. Rows of kind "train", "eval" and "spike" in metrics.jsonl hold only numbers that a
+resumed run repeats bit by bit; measured times go into rows of kind "speed".
 """
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +22,9 @@ from emojax.figures import Figures
 from emojax.files import write_text
 from emojax.metrics import Report
 from emojax.profiler import Profiler
-from emojax.progress import Terminal, duration
+from emojax.progress import Terminal, duration, parameter_count
 from emojax.throughput import Speed, Throughput
+from emojax.visible import visible
 
 FLUSH_SECONDS = 30.0
 
@@ -112,7 +112,7 @@ class Monitor:
         self._throughput = Throughput(step=start_step, clock=self._clock)
         self._open_records(start_step, owed=owed)
         write_text(self._workdir / "parameters.txt", parameters.rstrip() + "\n")
-        for line in (*lines, f"{_size(parameters)}, listed in parameters.txt"):
+        for line in (*lines, f"{parameter_count(parameters)}, listed in parameters.txt"):
             self.say(line)
         if start_step:
             self.say(
@@ -200,6 +200,13 @@ class Monitor:
             self._flush()
         self._terminal.update(self._live_line)
 
+    def note(self, step: int, kind: str, values: Mapping[str, Any], text: str = "") -> None:
+        """Records a row of a kind of its own, whose values depend on nothing but the run itself; says `text`."""
+        if self._active:
+            self._record(step, kind, values)
+            if text:
+                self.say(text)
+
     def evaluated(self, step: int, split: str, report: Report, *, best: bool = False) -> None:
         """Records and prints the numbers of one split, marked if they are the best so far."""
         if not self._active:
@@ -281,7 +288,7 @@ class Monitor:
 
     def _write_log(self, text: str) -> None:
         now = time.strftime("%Y-%m-%d %H:%M:%S%z")
-        self._log.write("".join(f"{now} {line}\n" for line in text.splitlines() or [""]))
+        self._log.write("".join(f"{now} {line}\n" for line in visible(text).split("\n")))
         self._log.flush()
 
     def _live_line(self) -> list[tuple[int, str]]:
@@ -307,14 +314,5 @@ class Monitor:
         if titles != self._titles:  # once, and again after the terminal was resized
             self._titles = titles
             self.say(titles)
-        self._terminal.message(f"{line}  {self._terminal.emphasise('best')}" if best else line)
+        self._terminal.message(line, mark="best" if best else "")
         self._write_log(f"{line}  best" if best else line)
-
-
-def _size(overview: str) -> str:
-    """`28,589,128 parameters (114.4 MB)` from CLU's last line, or that line itself should its form change."""
-    last = overview.rstrip().rpartition("\n")[2]
-    found = re.fullmatch(r"Total: ([\d,]+) -- ([\d,]+) bytes", last)
-    if not found:
-        return last
-    return f"{found[1]} parameters ({int(found[2].replace(',', '')) / 1e6:,.1f} MB)"

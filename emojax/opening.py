@@ -11,6 +11,7 @@ from clu import parameter_overview
 from emojax import class_weights, config as config_lib, environment, parallel, plots
 from emojax.monitor import Monitor
 from emojax.types import TrainState
+from emojax.visible import one_line
 from emojax.wiring import Parts
 
 
@@ -21,8 +22,9 @@ def introduce(parts: Parts, state: TrainState, monitor: Monitor, folder: Path, *
     """
     config, dataset, step = parts.config, parts.dataset, int(state.step)
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
+    names = ", ".join(map(one_line, dataset.class_names))
     facts = {
-        "data": f"{dataset.name}: {len(dataset.class_names)} classes ({', '.join(dataset.class_names)})",
+        "data": f"{one_line(dataset.name)}: {len(dataset.class_names)} classes ({names})",
         "images": f"{sizes}; {len(dataset.skipped)} unreadable ones left out" if dataset.skipped else sizes,
         "model": f"{config.model.name}, {parts.stages[0].image_size} px, {config.model.compute}",
         "devices": parallel.describe(),
@@ -55,6 +57,6 @@ def _class_mass(parts: Parts) -> dict[str, str]:
         if stage.train and (kind != "none" or config.data.sampler != "shuffle"):
             weight = class_weights.weights(kind, parts.class_mass, beta=stage.loss.effective_beta)
             mass = class_weights.effective_mass(parts.class_mass, sampler=config.data.sampler, weight=weight)
-            shares = ", ".join(f"{n} {m:.1%}" for n, m in zip(parts.dataset.class_names, mass, strict=True))
+            shares = ", ".join(f"{one_line(n)} {m:.1%}" for n, m in zip(parts.dataset.class_names, mass, strict=True))
             facts[f"class mass, sampler {config.data.sampler}, weights {kind}"] = shares
     return facts

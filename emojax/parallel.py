@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,22 +27,24 @@ COORDINATOR, PROCESSES, PROCESS = "EMOJAX_COORDINATOR", "EMOJAX_PROCESSES", "EMO
 """Variables by which `emojax launch` tells a process where the others are, how many, and which one it is."""
 
 
-def join(config: ParallelConfig) -> None:
-    """Connects the processes of a job, before anything else uses JAX; nothing to do for one process.
+def join(config: ParallelConfig) -> str:
+    """Connects the processes of a job, before anything else uses JAX; nothing to do for one process. Returns a warning
+    to show, or "".
 
     The first process listens on the address that was given and, if that is this machine itself, on no other. Raises
     `ConfigError` when no job is found.
     """
     if not config.distributed or jax.distributed.is_initialized():
-        return
+        return ""
     given: dict[str, Any] = {}
+    loopback = False
     if address := os.environ.get(COORDINATOR):
-        given = {
-            "coordinator_address": address,
-            "num_processes": int(os.environ[PROCESSES]),
-            "process_id": int(os.environ[PROCESS]),
-        }
-        if address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]"):
+        try:
+            count, own = int(os.environ[PROCESSES]), int(os.environ[PROCESS])
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"{COORDINATOR} is set: {PROCESSES} and {PROCESS} must be numbers ({error})") from error
+        given = {"coordinator_address": address, "num_processes": count, "process_id": own}
+        if loopback := address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]"):
             given["coordinator_bind_address"] = address
     try:
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=config.heartbeat)
@@ -50,6 +53,12 @@ def join(config: ParallelConfig) -> None:
             "config.parallel.distributed = 1, but no job was found (SLURM, Open MPI, GKE, TPU); on one machine, start "
             f"the processes with `emojax launch`: {error}"
         ) from error
+    if loopback:
+        return ""
+    return (
+        "warning: the first process of this job listens on all network addresses of its machine, without encryption "
+        "or password; run it in a network that you trust"
+    )
 
 
 @contextlib.contextmanager
@@ -191,13 +200,28 @@ def prepare() -> None:
         return
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "emojax" / f"xla-{jax.__version__}-{_cpu_mark()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)
-    except OSError:
-        return  # a read-only home costs compile time, nothing else
+    if not (_private(folder.parent, fresh=False) and _private(folder, fresh=True)):
+        return  # a home that is read-only, or open to others, costs compile time and nothing else
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _private(folder: Path, *, fresh: bool) -> bool:
+    """Makes `folder` if it is missing; whether it is a real folder, of this user, that nobody else can write in.
+
+    With `fresh`, neither could others write in it before: what they left there would still be there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            return False
+        if fresh and status.st_mode & 0o022:
+            return False
+        folder.chmod(0o700)
+    except OSError:
+        return False
+    return True
 
 
 def _cpu_mark() -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from emojax import scaling
 from emojax.combine import log_probs, softmax
 from emojax.errors import DataError
+from emojax.files import parse_json
 from emojax.types import Predictions
 
 _THRESHOLDS = (0.0, *(round(0.2 + 0.05 * i, 2) for i in range(9)), 1.0)
@@ -55,7 +56,7 @@ class PostProcess:
     def from_json(cls, text: str, class_names: Sequence[str], *, where: str = "post-processing") -> PostProcess:
         """Rebuilds what `to_json` wrote; anything else, and other classes, raise `DataError` naming `where`."""
         try:
-            value = json.loads(text)
+            value = parse_json(text)
             if value["class_names"] != list(class_names):
                 raise DataError(
                     f"{where}: is for the classes {', '.join(value['class_names'])}, not {', '.join(class_names)}"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
+
+from emojax.visible import visible
 
 TERMINAL_SECONDS = 0.2
 """Least time between two drawings of the live line on a terminal."""
@@ -40,14 +43,11 @@ class Terminal:
             columns, rows = 80, 24
         return shutil.get_terminal_size(fallback=(columns, rows)).columns
 
-    def emphasise(self, text: str) -> str:
-        """Bold green on a terminal that may show colour."""
-        return f"\x1b[1;32m{text}\x1b[0m" if self._colour else text
-
-    def message(self, text: str) -> None:
-        """Prints lines above the live line."""
+    def message(self, text: str, *, mark: str = "") -> None:
+        """Prints lines above the live line; `mark` comes last, bold green on a terminal that may show colour."""
         self.clear()
-        self._put(text + "\n")
+        shown = f"\x1b[1;32m{mark}\x1b[0m" if self._colour else mark
+        self._put(visible(text) + (f"  {shown}\n" if mark else "\n"))
 
     def update(self, parts: Callable[[], Sequence[tuple[int, str]]]) -> None:
         """Redraws the live line if it is time to; `parts` as in `fit` is only called then."""
@@ -57,12 +57,12 @@ class Terminal:
     def draw(self, parts: Sequence[tuple[int, str]]) -> None:
         """Redraws the live line now."""
         if self.live:
-            text = fit(parts, self.width - 1)  # the last column would make some terminals wrap
+            text = visible(fit(parts, self.width - 1))  # the last column would make some terminals wrap
             self._put("\r" + text + " " * (self._shown - len(text)))
             self._shown = len(text)
             self._next = self._clock() + TERMINAL_SECONDS
         else:
-            self._put(fit(parts, self.width) + "\n")
+            self._put(visible(fit(parts, self.width)) + "\n")
             self._next = self._clock() + PLAIN_SECONDS
 
     def clear(self) -> None:
@@ -103,3 +103,12 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}:{whole // 60 % 60:02d} h"
     return f"{whole // 86400} d {whole // 3600 % 24:02d} h"
+
+
+def parameter_count(overview: str) -> str:
+    """`28,589,128 parameters (114.4 MB)` from CLU's last line, or that line itself should its form change."""
+    last = overview.rstrip().rpartition("\n")[2]
+    found = re.fullmatch(r"Total: ([\d,]+) -- ([\d,]+) bytes", last)
+    if not found:
+        return last
+    return f"{found[1]} parameters ({int(found[2].replace(',', '')) / 1e6:,.1f} MB)"

@@ -119,7 +119,7 @@ def outcome(workdir: Path) -> Outcome:
             raise TrainingError(f"{workdir} holds no complete checkpoint")
         digests = kept.meta(step).digests
     _, meta, _ = checkpoint.load_weights(workdir, which="best")
-    rows = [row for row in jsonl.read(workdir / "metrics.jsonl") if row.get("kind") in ("train", "eval")]
+    rows = [row for row in jsonl.read(workdir / "metrics.jsonl") if row.get("kind") in ("train", "eval", "spike")]
     return Outcome(step, digests, meta.digests, rows)
 
 

@@ -20,6 +20,7 @@ from emojax import (
     opening,
     parallel,
     preemption,
+    spikes,
     transitions,
     wiring,
     workdir as dirs,
@@ -34,6 +35,7 @@ from emojax.report import html
 from emojax.stages import Stage, check_length, due
 from emojax.types import TrainState
 from emojax.validate import validate
+from emojax.visible import one_line
 
 LOWERED = 0.1
 """Factor on the learning rate of a run that goes back to a checkpoint."""
@@ -53,12 +55,14 @@ def run(config: Config, workdir: str | Path) -> None:
     """
     validate(config)
     folder = Path(workdir)
-    parallel.join(config.parallel)
+    warning = parallel.join(config.parallel)
     with contextlib.ExitStack() as stack:
         if parallel.is_main():
             stack.enter_context(dirs.claim(folder, config))
         parallel.barrier("claimed")
         monitor = stack.enter_context(Monitor(folder, config.monitor, active=parallel.is_main()))
+        if warning:
+            monitor.say(warning)
         if dirs.is_finished(folder):
             monitor.say(
                 f"This run is finished: see {folder / 'report' / html.PAGE}. To train again, use another --workdir."
@@ -179,6 +183,7 @@ def _train_stage(run: Run, state: TrainState, loop: Loop, stage: Stage) -> Train
     if new:
         monitor.compiling()
     totals, since = loop.kept(int(state.step))
+    watch = spikes.Watch(loop.recent, totals, anew=int(state.step) == stage.start)
     totals, pending = parallel.replicate(parts.mesh, totals), None
     with wiring.train_batches(parts, stage, start=int(state.step)) as batches:
         for step in range(int(state.step) + 1, stage.stop + 1):
@@ -192,6 +197,7 @@ def _train_stage(run: Run, state: TrainState, loop: Loop, stage: Stage) -> Train
             _quarantine(parts, loop, batches.unreadable, monitor)
             # One step computes while the host prepares the next: enough to keep the device busy, and honest timing.
             _require_finite(previous, config.optim.skip_limit, step - 1)
+            _tell_spikes(parts, watch, monitor)
             if pending:
                 _log(*pending, monitor)
                 pending = None
@@ -199,13 +205,16 @@ def _train_stage(run: Run, state: TrainState, loop: Loop, stage: Stage) -> Train
             judge = due(step, config.eval.every_epochs, parts.per_epoch) or step == stage.stop
             save = judge or due(step, config.checkpoint.every_epochs, parts.per_epoch)
             stop = run.stop.requested()
-            if save or step % config.monitor.log_every == 0:
+            closed = save or step % config.monitor.log_every == 0
+            watch.hold(step, totals, closed=closed, index=host.index)
+            if closed:
                 pending = (step, totals, (step - since) * parts.update_images, loop.ids)
                 totals, since = parallel.replicate(parts.mesh, totals.fresh()), step
-            if (save or stop) and pending:
-                _log(*pending, monitor)
-                pending = None
             if save or stop:
+                _tell_spikes(parts, watch, monitor)
+                if pending:
+                    _log(*pending, monitor)
+                    pending = None
                 loop.seconds = time.monotonic() - clock
                 loop.keep(totals, since, step)
             if stop:
@@ -234,7 +243,7 @@ def _quarantine(parts: wiring.Parts, loop: Loop, unreadable: list[int], monitor:
     for record in dict.fromkeys(str(dataset.splits["train"].id[i]) for i in unreadable):
         if record not in loop.unreadable:
             loop.unreadable.append(record)
-            monitor.say(f"warning: {record} can no longer be read; pictures of its class take its place")
+            monitor.say(f"warning: {one_line(record)} can no longer be read; pictures of its class take its place")
             gone = [(name, "became unreadable during training") for name in loop.unreadable]
             total = len(dataset.skipped) + sum(map(len, dataset.splits.values()))
             checks.check_bad([*dataset.skipped, *gone], total=total, limit=parts.config.data.bad_limit)
@@ -245,6 +254,14 @@ def _require_finite(totals: Any, limit: int, step: int) -> None:
     row = int(jax.block_until_ready(totals).skipped.row)
     if limit and row >= limit:
         raise NotFiniteError(f"the loss or its gradient was not finite in the {row} updates up to {step:,}")
+
+
+def _tell_spikes(parts: wiring.Parts, watch: spikes.Watch, monitor: Monitor) -> None:
+    """Tells the spikes of the update that `watch` holds, with the records of its batch; waits for it."""
+    step, records, found = watch.look()
+    for spike in found:
+        images = parts.dataset.splits["train"].id[records].tolist()
+        monitor.note(step, "spike", spike.row(images), spike.told(step, images))
 
 
 def _log(step: int, totals: Any, images: int, ids: str, monitor: Monitor) -> None:

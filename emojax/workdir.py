@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from emojax import config_json, files, jsonl
 from emojax.config import Config
-from emojax.errors import WorkdirError
+from emojax.errors import WorkdirError, full
 
 CONFIG = "config.json"
 TEST_LOG = "test_judged.jsonl"
@@ -28,25 +29,32 @@ def claim(workdir: Path, config: Config) -> Iterator[None]:
     more often a typo or an unmounted disk than a wish.
 
     Raises:
-      WorkdirError: the parent is missing, the folder cannot be written, another run holds it, or it belongs to a run
-        with another config.
+      WorkdirError: the parent is missing, the folder cannot be written, its name is one that Orbax cannot use, another
+        run holds it, or it belongs to a run with another config.
     """
     parent = workdir.parent
+    if re.search(r"\[.*\]", str(workdir.absolute()), re.DOTALL):
+        # Orbax merges the files of a checkpoint by a pattern of their path: it would find none, and say nothing.
+        raise WorkdirError(f"--workdir={workdir}: checkpoints cannot be kept below a folder with [ ] in its name")
     if not parent.is_dir() and parent != Path("runs"):
         raise WorkdirError(f"--workdir={workdir}: its parent folder {parent} does not exist; create it first")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise WorkdirError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise full(error) or WorkdirError(
+            f"--workdir={workdir} cannot be written: {getattr(error, 'strerror', error)}"
+        ) from error
     try:
         try:
             fcntl.flock(
                 lock, fcntl.LOCK_EX | fcntl.LOCK_NB
             )  # the kernel lets go when the process dies, however it dies
-        except OSError as error:
+        except BlockingIOError as error:
             holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
             raise WorkdirError(f"--workdir={workdir}: another run (process {holder}) is using it") from error
+        except OSError as error:  # a file system without locks
+            raise WorkdirError(f"--workdir={workdir} cannot be locked: {error.strerror}; use another disk") from error
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         _settle_config(workdir, config)
@@ -65,7 +73,10 @@ def _settle_config(workdir: Path, config: Config) -> None:
                 + "\n  ".join(changed)
                 + "\nUse another --workdir, or give that config to go on with that run."
             )
-    files.write_text(path, config_json.to_json(config) + "\n")
+    try:
+        files.write_text(path, config_json.to_json(config) + "\n")
+    except OSError as error:
+        raise full(error) or WorkdirError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
 
 
 def _has_begun(workdir: Path) -> bool:

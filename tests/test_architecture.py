@@ -13,7 +13,8 @@ PACKAGE = ROOT / "emojax"
 
 # A module imports only from rows above its own; inside data, models, report and cli, also from its siblings.
 ROWS = [
-    ["__init__", "errors"],
+    ["__init__", "visible"],
+    ["errors"],
     ["config", "types", "files", "memory"],
     [
         "config_json",
@@ -26,6 +27,7 @@ ROWS = [
         "train_metrics",
         "figures",
         "drawing",
+        "spikes",
     ],
     ["parallel"],
     [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 from emojax import __version__, memory
-from emojax.errors import EmojaxError, told
+from emojax.errors import EmojaxError, exit_codes, full, told
+from emojax.visible import Guarded
 
 VERBS = {
     "train": "train from a recipe; the same as python -m emojax.main",
@@ -31,8 +33,10 @@ _HELP = """usage: emojax VERB [options]
 
 {verbs}
 
-emojax VERB --help tells the options of a verb. Exit codes: 0 done, 2 bad input, 3 checkpoint, 4 work directory,
-5 training diverged, 6 every checkpoint is damaged, 130 stopped by Ctrl-C and 143 by SIGTERM, with everything saved."""
+emojax VERB --help tells the options of a verb. Recipes (--config) are Python files and are executed: run only those
+that you trust. Everything else that emojax reads, data and checkpoints included, is never executed.
+
+{codes}"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     verb = arguments[0] if arguments else "--help"
     if verb in ("--help", "-h", "help"):
         table = "\n".join(f"  {name:<13} {text}" for name, text in VERBS.items())
-        sys.stdout.write(_HELP.format(verbs=table) + "\n")
+        sys.stdout.write(_HELP.format(verbs=table, codes=exit_codes()) + "\n")
         return 0
     if verb == "--version":
         sys.stdout.write(f"emojax {__version__}\n")
@@ -50,6 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"emojax: error: there is no verb {verb!r}; there are {', '.join(VERBS)}\n")
         return 2
     memory.keep_freed()
+    if sys.stdout is not None and sys.stdout.isatty():
+        sys.stdout = Guarded(sys.stdout)
+    elif isinstance(sys.stdout, io.TextIOWrapper):  # a file name may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return importlib.import_module(f"emojax.cli.{verb.replace('-', '_')}").main(arguments[1:])
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -58,5 +66,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except EmojaxError as error:
-        sys.stderr.write(f"emojax: {told(error)}\n")
-        return error.exit_code
+        return _failed(error)
+    except Exception as error:
+        if found := full(error):
+            return _failed(found)
+        raise
+
+
+def _failed(error: EmojaxError) -> int:
+    sys.stderr.write(f"emojax: {told(error)}\n")
+    return error.exit_code

@@ -3,7 +3,7 @@
     emojax launch --processes=2 -- train --config=RECIPE.py --workdir=FOLDER --config.parallel.distributed=1
 
 The processes talk over the loopback address. A process that dies takes the others with it; all of them then go on from
-the last checkpoint. Exit codes that mean "a person is needed" (2 to 6) and signals end the job.
+the last checkpoint. Exit codes that mean "a person is needed" (2 to 7) and signals end the job.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ import sys
 import time
 from typing import Any
 
-from emojax.errors import ConfigError
-
-_FINAL = {0, 2, 3, 4, 5, 6, 130, 143}
+from emojax.errors import FINAL, ConfigError
 
 
 def main(arguments: list[str]) -> int:
@@ -40,7 +38,7 @@ def main(arguments: list[str]) -> int:
     try:
         for attempt in range(options.restarts + 1):
             code = _job(command, options.processes, stopped)
-            if code in _FINAL or stopped:
+            if code in FINAL or stopped:
                 return code
             again = attempt < options.restarts
             told = f"starting all again ({attempt + 1} of {options.restarts})" if again else "giving up"

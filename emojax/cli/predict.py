@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emojax.cli import model_options
+from emojax.visible import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,6 +131,7 @@ def _check_decision(options: argparse.Namespace, classifier: Classifier) -> None
 
 
 def _table_rows(rows: Sequence[Row], names: Sequence[str], *, first: bool, width: int) -> Iterator[str]:
+    names = [one_line(name) for name in names]
     wide = max(len("(unsure)"), *map(len, names))
     then_wide = 2 * max(map(len, names)) + len(" 0.00,  0.00")
     if first:
@@ -137,14 +139,14 @@ def _table_rows(rows: Sequence[Row], names: Sequence[str], *, first: bool, width
         yield f"{'picture':<{width}}  {'class':<{wide}}  probability  {then}"
     for row in rows:
         if row.probs is None:
-            yield f"{row.path:<{width}}  (could not be read)"
+            yield f"{one_line(row.path):<{width}}  (could not be read)"
             continue
         order = row.probs.argsort()[::-1]
         said = "(unsure)" if row.unsure else names[order[0]]
         then = ", ".join(f"{names[int(k)]} {row.probs[k]:.2f}" for k in order[1 - row.unsure : 3 - row.unsure])
         if row.inside is not None:
             then = f"{then:<{then_wide}}  {', '.join(_members(row, names)) or '(none)'}"
-        yield f"{row.path:<{width}}  {said:<{wide}}  {row.probs[order[0]]:>11.3f}  {then}"
+        yield f"{one_line(row.path):<{width}}  {said:<{wide}}  {row.probs[order[0]]:>11.3f}  {then}"
 
 
 def _json_rows(rows: Sequence[Row], names: Sequence[str], **_) -> Iterator[str]:

@@ -62,7 +62,7 @@ class Cache:
         self._known: dict[str, list[str]] = {}
         self._new: dict[str, list[str]] = {}
         try:
-            stored = json.loads(path.read_text(encoding="utf-8")) if path else {}
+            stored = files.parse_json(path.read_text(encoding="utf-8")) if path else {}
             if stored.get("key") == self._key:
                 self._known = {k: v for k, v in stored["records"].items() if len(v) == 3}
         except (OSError, ValueError, AttributeError, KeyError, TypeError):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from emojax.config import DataConfig
+from emojax.data import storage
 from emojax.data.tables import SPLITS, Table, assemble, split_files, split_name
 from emojax.errors import DataError
 from emojax.types import Dataset
@@ -23,20 +23,12 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
     for name, files in split_files(path, ".npz").items():
         if len(files) > 1:
             raise DataError(f"{path}: two files for {name}: {files[0].name}, {files[1].name}")
-        arrays = _load(files[0])
+        arrays = storage.arrays(files[0], where=files[0])
         keys = _keys(arrays, files[0], config)
         if name and set(keys) != {""}:
             raise DataError(f"{files[0]}: expected {config.image_column!r} and {config.label_column!r} without prefix")
         tables |= {name or split: _table(arrays, prefix, files[0], config) for split, prefix in keys.items()}
     return assemble(path.stem, {s: tables[s] for s in ("", *SPLITS) if s in tables}, config=config)
-
-
-def _load(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise DataError(f"{file}: not a readable .npz file of plain arrays: {error}") from error
 
 
 def _keys(arrays: dict[str, np.ndarray], file: Path, config: DataConfig) -> dict[str, str]:

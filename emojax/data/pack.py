@@ -13,7 +13,6 @@ import functools
 import hashlib
 import importlib
 import io
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 
 from emojax import files
 from emojax.config import DataConfig
+from emojax.data import storage
 from emojax.data.decode import verify
 from emojax.data.storage import MAX_BYTES, Unreadable
 from emojax.data.tables import SPLITS
@@ -154,7 +154,7 @@ def _header(path: Path) -> Mapping[str, Any]:
     if not place.is_file():
         raise DataError(f"{path}: not a finished pack, it has no {HEADER}; make one with emojax data pack")
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        found = files.parse_json(place.read_text(encoding="utf-8"))
         version = found["format"]
         whole = all(found[key] is not None for key in ("name", "class_names", "notes", "splits"))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -177,8 +177,9 @@ def _split(path: Path, name: str, about: Mapping[str, Any], names: tuple[str, ..
         raise DataError(f"{table}: its bytes are not those that were packed; pack the data again")
     if found != size:
         raise DataError(f"{images}: has {found} bytes, {size} were packed; copy it again, or pack the data again")
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        columns = {key: arrays[key] for key in arrays.files}
+    columns = storage.arrays(io.BytesIO(data), where=table)
+    if lacking := {"label", "weight", "id"} - columns.keys():
+        raise DataError(f"{table}: has no array {min(lacking)!r}; pack the data again")
     if len(columns["id"]) != count or columns["label"].shape != (count, len(names)):
         raise DataError(f"{path / HEADER}: says {count} records of {name}, {table.name} has {len(columns['id'])}")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from emojax.config import DataConfig
 from emojax.data.storage import Files, Packed, Root, printable
 from emojax.data.tables import Table, assemble, group_columns, split_files
 from emojax.errors import DataError
+from emojax.files import parse_json
 from emojax.types import Dataset
 
 
@@ -152,6 +152,6 @@ def _text(metadata: dict[bytes, bytes], key: bytes) -> tuple[str, ...]:
 
 def _hugging_face(metadata: dict[bytes, bytes], column: str) -> tuple[str, ...]:
     try:
-        return tuple(json.loads(metadata[b"huggingface"])["info"]["features"][column]["names"])
+        return tuple(parse_json(metadata[b"huggingface"])["info"]["features"][column]["names"])
     except (KeyError, TypeError, ValueError):
         return ()

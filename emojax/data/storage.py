@@ -7,8 +7,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,6 +18,9 @@ from emojax.errors import DataError
 
 MAX_BYTES = 64 << 20
 """Largest encoded image that is read, bytes."""
+
+MAX_RATIO = 200
+"""How many times as large as its compressed form an array of an archive may be, from `MAX_BYTES` on."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """File names that count as images, in any case."""
@@ -98,6 +103,36 @@ def read_file(path: str) -> bytes:
         raise Unreadable(f"reading failed: {error.strerror}") from error
     finally:
         os.close(descriptor)
+
+
+def arrays(file: Path | BinaryIO, *, where: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file: plain ones, of which none is a decompression bomb.
+
+    Raises `DataError` naming `where`. NumPy would run the code of pickled objects, and unpack a file of some KB into
+    all of the memory; pictures do not shrink to less than a hundredth.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                if member.file_size > max(MAX_BYTES, MAX_RATIO * member.compress_size):
+                    raise DataError(
+                        f"{where}: {printable(member.filename)!r} is a decompression bomb: {member.compress_size:,} "
+                        f"bytes that become {member.file_size:,}"
+                    )
+        if not isinstance(file, Path):
+            file.seek(0)
+        with np.load(file, allow_pickle=False) as found:
+            members = {key: found[key] for key in found.files}
+    except DataError:
+        raise
+    except (
+        Exception
+    ) as error:  # damaged headers raise whatever the parser stumbled over, SyntaxError and MemoryError too
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{where}: not a readable .npz file of plain arrays: {reason[:200]}") from error
+    if other := [key for key, value in members.items() if not isinstance(value, np.ndarray)]:
+        raise DataError(f"{where}: not a readable .npz file of plain arrays: {printable(other[0])!r} is none")
+    return members
 
 
 def printable(name: str) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
+from emojax.visible import visible
+
 _SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]#+|~$"})
 
 
 def escape(text: object) -> str:
     """`text` on one line, shown literally: no HTML, emphasis, code, link, math or end of a table cell."""
     one_line = " ".join(str(text).split())
-    return html.escape(one_line.translate(_SPECIAL), quote=False)
+    return html.escape(visible(one_line).translate(_SPECIAL), quote=False)
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:
@@ -27,7 +29,7 @@ def code(text: str) -> str:
     fence = "```"
     while fence in text:
         fence += "`"
-    return f"{fence}\n{text}\n{fence}"
+    return f"{fence}\n{visible(text)}\n{fence}"
 
 
 def percent(value: float) -> str:

@@ -1,0 +1,140 @@
+"""Every exit code means what its table says: each is brought about for real, or as near as a fast test comes."""
+
+import contextlib
+import errno
+import re
+
+import pytest
+import tiny
+from test_checkpoint import META, make_state
+
+from emojax import checkpoint, cli, main, workdir
+from emojax.checkpoint import Checkpointer
+from emojax.cli import launch, runs
+from emojax.config import CheckpointConfig
+from emojax.errors import EXIT_CODES, FINAL, EmojaxError, InterruptedRunError, LostError, TrainingError, exit_codes
+
+# ml_collections loads recipes in a way that Python will drop.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+
+def raising(error):
+    def run(*_, **__):
+        raise error
+
+    return run
+
+
+def trained(monkeypatch, tmp_path, error):
+    """Exit code of a training that ends with `error`."""
+    monkeypatch.setattr(main.app, "run", raising(error))
+    return main.run_with_errors(["emojax", "--config=configs/emoji.py", f"--workdir={tmp_path / 'run'}"])
+
+
+def damaged_run(tmp_path):
+    """A work directory with one checkpoint that is not what was saved."""
+    with contextlib.closing(Checkpointer(tmp_path, CheckpointConfig())) as keeper:
+        keeper.save(make_state(), META, rank=0.5)
+    for part in (tmp_path / "checkpoints/3/params").rglob("*"):
+        if part.is_file() and part.name != "_sharding":
+            part.write_bytes(bytes(part.stat().st_size))
+    return tmp_path
+
+
+def no_knob(monkeypatch, tmp_path):
+    try:
+        main.config_from(["--config=configs/emoji.py", "--config.no_such_knob=1"])
+    except EmojaxError as error:
+        return error.exit_code
+
+
+def no_data(monkeypatch, tmp_path):
+    return cli.main(["data", "pack", f"--data={tmp_path / 'nothing'}", f"--out={tmp_path / 'pack'}"])
+
+
+def damaged(monkeypatch, tmp_path):
+    return cli.main(["checkpoints", "verify", f"--workdir={damaged_run(tmp_path)}"])
+
+
+def held(monkeypatch, tmp_path):
+    with workdir.claim(tmp_path / "run", tiny.config(tmp_path)):
+        try:
+            with workdir.claim(tmp_path / "run", tiny.config(tmp_path)):
+                return 0
+        except EmojaxError as error:
+            return error.exit_code
+
+
+def lost(monkeypatch, tmp_path):
+    with contextlib.closing(Checkpointer(damaged_run(tmp_path), CheckpointConfig())) as keeper:
+        try:
+            keeper.newest(lambda step: keeper.restore(make_state(), step))
+        except LostError as error:
+            return error.exit_code
+
+
+CASES = {
+    "done": (0, lambda monkeypatch, tmp_path: cli.main(["--version"])),
+    "a knob": (2, no_knob),
+    "no such data": (2, no_data),
+    "no such verb": (2, lambda monkeypatch, tmp_path: cli.main(["paint"])),
+    "a damaged checkpoint": (3, damaged),
+    "two runs": (4, held),
+    "diverged": (5, lambda m, t: trained(m, t, TrainingError("x"))),
+    "all damaged": (6, lost),
+    "full while a report is written": (7, lambda m, t: trained(m, t, OSError(errno.ENOSPC, "No space left on device"))),
+    "Ctrl-C": (130, lambda m, t: trained(m, t, InterruptedRunError("x", 2))),
+    "Ctrl-C before anything": (130, lambda m, t: trained(m, t, KeyboardInterrupt())),
+    "SIGTERM": (143, lambda m, t: trained(m, t, InterruptedRunError("x", 15))),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_code_is_what_the_table_says(monkeypatch, tmp_path, case, capsys):
+    code, run = CASES[case]
+    assert run(monkeypatch, tmp_path) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_every_code_is_in_the_table_and_in_a_case():
+    kinds, pending = set(), [EmojaxError]
+    while pending:
+        kind = pending.pop()
+        kinds.add(kind.exit_code)
+        pending += kind.__subclasses__()
+    assert kinds <= EXIT_CODES.keys()
+    assert {code for code, _ in CASES.values()} == EXIT_CODES.keys() - {1}  # 1: a defect, with a traceback
+
+
+def test_a_defect_is_no_message(monkeypatch, tmp_path):
+    with pytest.raises(ZeroDivisionError):  # Python itself then ends with 1
+        trained(monkeypatch, tmp_path, ZeroDivisionError())
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "inspect", raising(ZeroDivisionError()))
+        with pytest.raises(ZeroDivisionError):
+            cli.main(["checkpoints", "list", "--workdir=x"])
+
+
+def test_help_tells_them(capsys):
+    for show in (lambda: cli.main(["--help"]), lambda: main.run_with_errors(["emojax", "--help"])):
+        assert show() == 0
+        shown = capsys.readouterr().out
+        assert exit_codes() in shown
+        assert [int(code) for code in re.findall(r"^  +(\d+)  \w", shown, re.MULTILINE)] == list(EXIT_CODES)
+
+
+def test_launch_starts_again_after_crashes_only(monkeypatch):
+    """-9: killed; 134: JAX ends a process whose peer has died; 1: perhaps the machine's fault."""
+    for code in (*EXIT_CODES, -9, 134):
+        began = []
+        monkeypatch.setattr(launch, "_job", lambda *_, code=code, began=began: began.append(1) or code)
+        assert launch.main(["--processes=1", "--restarts=1", "--", "train"]) == code
+        assert len(began) == (1 if code in FINAL else 2), code
+
+
+def test_verbs_that_start_runs_hand_their_code_on(monkeypatch, tmp_path):
+    done = type("Done", (), {"returncode": 7})
+    monkeypatch.setattr(runs.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(TrainingError) as raised:
+        runs.train(runs.Run("r.py", tmp_path, ()))
+    assert raised.value.exit_code == 7
