@@ -35,15 +35,16 @@ def write(folder: Path, *, source: Source | None, previous: Path | None = None) 
     """
     pages, report = templates(), folder / "report"
     rows = jsonl.read(folder / "metrics.jsonl")
-    contents, views, cells = {}, [], {}
+    contents, judged, views, cells = {}, {}, [], {}
     for name in ("test", "val"):
         if not (content := read_json(report / f"{name}.json")):
             continue
         predictions, _ = predictions_csv.read(report / f"{name}-predictions.csv")
         seen = source.of(predictions, name) if source and name in source.splits else Pictures({})
         contents[name] = content
-        judged = len(workdir.tests(folder)) if name == "test" else 0
-        views.append(html_split.split_view(name, content, predictions, seen, rows, judged=judged))
+        times = len(workdir.tests(folder)) if name == "test" else 0
+        judged[name] = predictions
+        views.append(html_split.split_view(name, content, predictions, seen, rows, judged=times))
         cells[name] = html_split.cell_pictures(predictions, seen)
     macros: Any = pages.get_template("sections.html").module
     config, first = read_json(folder / workdir.CONFIG), next(iter(contents.values()))
@@ -56,6 +57,7 @@ def write(folder: Path, *, source: Source | None, previous: Path | None = None) 
         ("confusion", "Confusion matrix", tabbed("confusion", macros.matrix)),
         ("classes", "Classes", tabbed("classes", macros.classes)),
         ("mistakes", "Surest mistakes", tabbed("mistakes", macros.mistakes)),
+        ("calibration", "Calibration", html_sections.probabilities(macros, judged)),
         ("slices", "Slices", html_sections.slices(macros, contents)),
         ("training", "Training", html_sections.training(macros, folder)),
         ("data", "Data", html_sections.data(macros, contents)),

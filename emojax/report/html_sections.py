@@ -11,11 +11,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emojax import config_json, drawing, environment, figures, jsonl, plots, workdir
+from emojax import (
+    calibration,
+    config_json,
+    decision_plots,
+    drawing,
+    environment,
+    figures,
+    jsonl,
+    plots,
+    selective,
+    workdir,
+)
 from emojax.metrics import NUMBERS
 from emojax.progress import duration
+from emojax.report.decisions import DEFINITIONS
 from emojax.report.markdown import percent
 from emojax.report.page import MOST, PERCENT, TITLES, shown
+from emojax.types import Predictions
 
 Contents = Mapping[str, Mapping[str, Any]]
 
@@ -28,27 +41,48 @@ COLOURS = {
 
 
 def slices(macros: Any, contents: Contents) -> Any:
-    """A table per slice column, by split; nothing where there are none."""
+    """A table per slice column, by split, with what is significantly worse; nothing where there are none."""
     parts = []
     for name, content in contents.items():
+        tests = content.get("slice_tests", {})
+        tested = {(group["column"], group["value"]): group for group in tests.get("groups", ())}
         tables = []
         for column, values in content.get("slices", {}).items():
-            largest = sorted(values.items(), key=lambda item: -item[1]["n"])[:MOST]
-            rows = [
-                (
-                    value,
-                    f"{s['n']:,}",
-                    percent(s["accuracy"]),
-                    percent(s["balanced_accuracy"]),
-                    f"{s['macro_f1']:.3f}",
-                )
-                for value, s in largest
-            ]
-            titles = [column, "Images", "Accuracy", "Balanced accuracy", "Macro-F1"]
+            rows = []
+            for value, s in sorted(values.items(), key=lambda item: -item[1]["n"])[:MOST]:
+                test = tested.get((column, value))
+                limits = f"{percent(test['low'])} to {percent(test['high'])}" if test else ""
+                worse = f"yes, p = {test['p']:.2g}" if test and test["worse"] else ""
+                numbers = percent(s["accuracy"]), limits, percent(s["balanced_accuracy"]), f"{s['macro_f1']:.3f}"
+                rows.append((value, f"{s['n']:,}", *numbers, worse))
+            titles = [column, "Images", "Accuracy", "95 % interval", "Balanced accuracy", "Macro-F1", "Worse"]
             tables.append(macros.table(titles, rows, sortable=True))
         if tables:
-            parts.append((name, joined(tables)))
+            parts.append(
+                (name, joined([*tables, macros.note(f"Worse than the rest: {tests.get('test', 'not tested')}.")]))
+            )
     return macros.tabbed("slices", parts) if parts else ""
+
+
+def probabilities(macros: Any, predictions: Mapping[str, Predictions]) -> Any:
+    """Calibration and risk-coverage of every split, as figures, with what their numbers mean."""
+    parts = []
+    for name, found in predictions.items():
+        sure, order = calibration.measure(found), selective.measure(found)
+        drawn = [
+            ("reliability", "Share right over confidence", decision_plots.reliability({"this model": sure})),
+            (
+                "risk",
+                "Share of wrong answers over the share of images answered",
+                decision_plots.risk_coverage({"this model": (selective.curve(found), order)}),
+            ),
+        ]
+        svgs = [
+            {"text": f"{text}, {name}", "svg": figures.svg(figure, f"{kind}-{name}", colours=COLOURS)}
+            for kind, text, figure in drawn
+        ]
+        parts.append((name, macros.beside(svgs)))
+    return joined([macros.tabbed("calibration", parts), macros.note(DEFINITIONS)])
 
 
 def training(macros: Any, folder: Path) -> Any:
