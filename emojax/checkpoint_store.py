@@ -155,8 +155,10 @@ def verify(manager: ocp.CheckpointManager, step: int, meta: Meta, folder: Path) 
     """Reads every array of a checkpoint, without the model it is of; raises `DamagedError` unless all digests are
     right."""
     where, names = folder / str(step), sorted({path.split("/")[0] for path in meta.digests})
+    # The run may have had devices that this process has not.
+    here = ocp.args.StandardRestore(fallback_sharding=jax.sharding.SingleDeviceSharding(jax.local_devices()[0]))
     try:
-        found = manager.restore(step, args=ocp.args.Composite(**{name: ocp.args.StandardRestore() for name in names}))
+        found = manager.restore(step, args=ocp.args.Composite(**dict.fromkeys(names, here)))
     except Exception as error:
         raise DamagedError(f"{where} is damaged: {_brief(error)}") from error
     got = {path: digest(x) for path, x in paths.flatten({name: found[name] for name in names}).items()}

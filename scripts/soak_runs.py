@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import soak_children as children
 from soak_children import Child
 from soak_record import Unit
@@ -134,8 +135,6 @@ def signals(setting: Setting, first: int) -> Iterator[Unit]:
         code = child.wait(_LONGEST)
         seconds, step, told = time.monotonic() - began, child.page.step, child.told()
         child.end()
-        if code == 0 and phase == "final report":
-            pass  # it was over before it was asked
         saved = newest(run)
         found = [] if code == 143 else [f"exit code {code}: {told}"]
         found += [] if saved == step else [f"update {step} was done, checkpoint {saved} is the newest"]
@@ -147,6 +146,38 @@ def signals(setting: Setting, first: int) -> Iterator[Unit]:
         measured = [{"name": f"{seed}: from SIGTERM in {phase} to the end", "value": round(seconds, 2), "unit": "s"}]
         failures = [{"seed": seed, "variant": variant.name, "seen": found}] if found else []
         yield Unit(1, int(not found), counts, measured, failures)
+
+
+def loaders(setting: Setting, first: int) -> Iterator[Unit]:
+    """One of two loader processes is killed; the training has to end by itself, as if nothing had happened."""
+    variant = setting.variant("workers")
+    for seed in range(first, 1_000_000):
+        clock, run = random.Random(f"workers {seed}"), setting.folder / f"workers-{seed}"
+        child = children.training(variant.recipe, run)
+        until, target = time.monotonic() + _LONGEST, clock.randrange(0, 16)
+        victims: list[psutil.Process] = []
+        while child.poll() is None and time.monotonic() < until and not (victims and child.page.step >= target):
+            time.sleep(0.01)
+            victims = _loader_processes(child.pid)
+        if victims:
+            clock.choice(victims).kill()
+        code = child.wait(_LONGEST)
+        child.end()
+        found = [] if victims else ["no loader process was met"]
+        found += [f"ended with {code}: {child.told()}"] if code else []
+        found = found or children.compared(run, variant.reference, setting.folder)
+        failures = [{"seed": seed, "seen": found}] if found else []
+        yield Unit(1, int(not found), {"killed": int(bool(victims))}, [], failures)
+
+
+def _loader_processes(pid: int) -> list[psutil.Process]:
+    """Children that Grain has spawned; Python's resource tracker is another one."""
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def newest(run: Path) -> int:

@@ -53,10 +53,27 @@ def workers(data: Path) -> Config:
     return config
 
 
+def two_kept(data: Path) -> Config:
+    """`plain`, which keeps its two newest checkpoints."""
+    config = plain(data)
+    config.checkpoint.keep_last = 2
+    return config
+
+
+def meshed(data: Path, fsdp: int) -> Config:
+    """For runs that are compared across meshes and processes, which sum in other orders: a rate at which 18 updates do
+    not blow up the last bit of a float32."""
+    config = plain(data)
+    config.optim.learning_rate = 1e-3
+    config.parallel = ParallelConfig(fsdp=fsdp, fsdp_min=256)
+    return config
+
+
 _VARIANTS = {
     "plain": (plain, 1, "1 device"),
     "cut": (cut, 2, "2 devices, parameters cut over both"),
     "workers": (workers, 1, "2 loader processes"),
+    "two kept": (two_kept, 1, "2 newest checkpoints kept"),
 }
 
 
