@@ -218,5 +218,3 @@ def _gone(process: Any) -> float:
         return time.monotonic() - began
     process.kill()
     return float("inf")
-
-
