@@ -44,16 +44,21 @@ class Page:
     def phase(self, name: str) -> None:
         self._bytes[0] = PHASES.index(name)
 
-    def _number(at: int) -> property:  # type: ignore[misc]
-        def get(self: Page) -> int:
-            return struct.unpack_from("q", self._bytes, at)[0]
+    @property
+    def step(self) -> int:
+        return struct.unpack_from("q", self._bytes, 8)[0]
 
-        def put(self: Page, value: int) -> None:
-            struct.pack_into("q", self._bytes, at, value)
+    @step.setter
+    def step(self, value: int) -> None:
+        struct.pack_into("q", self._bytes, 8, value)
 
-        return property(get, put)
+    @property
+    def restored(self) -> int:
+        return struct.unpack_from("q", self._bytes, 16)[0]
 
-    step, restored = _number(8), _number(16)
+    @restored.setter
+    def restored(self, value: int) -> None:
+        struct.pack_into("q", self._bytes, 16, value)
 
 
 @dataclasses.dataclass

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ET  # noqa: S405 - reads what pytest has just written
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import sys
 import time
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import soak_children as children
 from bench_setting import ROOT
 
-sys.path.insert(0, str(ROOT / "tests"))
-import tiny
-
 from emojax.config import Config, ParallelConfig
+
+sys.path.insert(0, str(ROOT / "tests"))
+tiny = importlib.import_module("tiny")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ def test_cut_parameters_give_the_same_curve(tmp_path, pictures, alone):
     # Its checkpoints are whole for a process with fewer devices, too.
     command = [sys.executable, "-m", "emojax.cli", "checkpoints", "verify", f"--workdir={tmp_path / 'run'}"]
     env = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
-    shown = subprocess.run(command, capture_output=True, text=True, env=env)
+    shown = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert shown.returncode == 0 and "whole: " in shown.stdout, shown.stdout + shown.stderr
 
 

@@ -6,8 +6,8 @@ The processes talk over the loopback address. A process that dies takes the othe
 each time, all of them go on from the last checkpoint, at most --restarts times. SIGTERM and Ctrl-C are handed on: all
 processes save the same update and end. A third signal kills them.
 
-Exit codes: those of `emojax`. 2 to 6, which mean that a person is needed, and 130 and 143 end the job at once; otherwise
-the code of the process that failed first in the last attempt, 128 + N where signal N killed it.
+Exit codes: those of `emojax`. 2 to 6, which mean that a person is needed, and 130 and 143 end the job at once. Any
+other is the code of the process that failed first in the last attempt, 128 + N where signal N killed it.
 """
 
 from __future__ import annotations
