@@ -56,7 +56,7 @@ def _section(name: str, values: dict[str, Any]) -> str:
         parts.append("Failures:\n\n" + "\n".join(lines))
     machine, versions = values["machine"], values["versions"]
     parts.append(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB; "
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load up to {values['load']:g}; "
         + ", ".join(f"{package} {version}" for package, version in versions.items())
         + "."
     )

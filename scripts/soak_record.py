@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -72,11 +73,10 @@ class Record:
         values["measured"] += unit.measured
         values["failures"] += unit.failures
         values["seconds"] = round(values["seconds"] + seconds, 1)
+        values["load"] = max(values.get("load", 0.0), round(os.getloadavg()[0], 1))
         values["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
         lock = os.open(self._path.parent, os.O_RDONLY)
         try:
-            import fcntl
-
             fcntl.flock(lock, fcntl.LOCK_EX)  # two sections may run at the same time
             files.write_json(self._path, read(self._path) | {self._section: values})
         finally:
