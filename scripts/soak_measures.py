@@ -42,8 +42,8 @@ def memory(setting: Setting, first: int) -> Iterator[Unit]:
     third = _EPOCHS // 3
     for name, seen in (("child processes", kids), ("open descriptors", files), ("threads", threads)):
         grown = int(seen[-third:].max() - seen[:third].max())  # they come and go
-        name = f"{name}: highest of the last {third} epochs less that of the first {third}"
-        yield check(name, grown <= 0, value=grown, unit="", limit=0)
+        title = f"{name}: highest of the last {third} epochs less that of the first {third}"
+        yield check(title, grown <= 0, value=grown, unit="", limit=0)
 
 
 def _grown(setting: Setting) -> list[list[float]]:
