@@ -103,7 +103,7 @@ SECTIONS = {
     ),
     "devices": Section(
         soak_scale.devices,
-        22,
+        21,
         "1, 2, 4, 8 virtual devices, data parallel, FSDP and mixed; continued on another mesh",
         "same loss curve and weights to 1e-5, same records; FSDP holds less per device",
         "The curve of 18 updates on every mesh against that on one device: the largest difference relative to "
