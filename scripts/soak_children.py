@@ -176,7 +176,8 @@ def compared(workdir: Path, reference: Path, folder: Path) -> list[str]:
 
     def body() -> list[str]:
         found = resume.differences(resume.outcome(reference), resume.outcome(workdir))
-        found += [f"{row.name}: {row.state}" for row in checkpoint.inspect(workdir, verify=True) if row.damaged]
+        rows = checkpoint.inspect(workdir, verify=True)
+        found += [f"{row.name}: {row.state}" for row in rows if row.damaged and "damaged-" not in row.name]
         for path in sorted((reference / "report").glob("*.csv")):
             other = workdir / "report" / path.name
             if not other.is_file() or other.read_bytes() != path.read_bytes():
@@ -220,7 +221,7 @@ def _watch(page: Page) -> None:
 
     def began(parts: Any, checkpointer: Any, step: int) -> Any:
         found = restored(parts, checkpointer, step)
-        page.restored = step
+        page.restored = page.restored or step  # the final report reads checkpoints, too
         return found
 
     train._note, wiring.restored = noted, began
