@@ -65,7 +65,7 @@ def _on(setting: Setting, mesh: tuple[int, int]) -> tuple[Config, Path]:
     """Config and finished run on a mesh."""
     folder = setting.folder / f"mesh-{mesh[0]}-{mesh[1]}"
     config = meshed(setting.data, mesh[1])
-    if not folder.is_dir():
+    if not (folder / "run/finished.json").is_file():
         children.finished(children.write_recipe(config, folder), folder / "run", devices=mesh[0])
     return config, folder / "run"
 
