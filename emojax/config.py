@@ -52,6 +52,14 @@ class DataConfig:
     """CSV and parquet, with `folds`: records with the same value (one person, one video) stay in one fold."""
     workers: int = 0
     """Loader processes; 0 = two threads of the main process. Does not change the batches."""
+    worker_start_limit: float = 300.0
+    """Seconds within which a loader process must deliver its first batch; later it is replaced. 0 = without limit."""
+    worker_limit: float = 120.0
+    """Seconds within which it must deliver every further batch that is waited for. 0 = without limit."""
+    worker_restarts: int = 3
+    """How often in a row a loader process that died or fell silent is replaced at one batch, before the run ends."""
+    allow_change: int = 0
+    """1 = a resumed run goes on although images or labels are others than those it began with; told and recorded."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -451,8 +459,11 @@ class Config:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
 
-MAY_CHANGE = ("data.workers", "monitor.", "checkpoint.", "parallel.")
-"""Knobs that a resumed run may have changed: they alter neither the weights nor the numbers beyond their last bits."""
+MAY_CHANGE = (
+    "data.workers", "data.worker_", "data.bad_limit", "data.allow_change", "monitor.", "checkpoint.", "parallel.",
+)  # fmt: skip
+"""Knobs that a resumed run may have changed: they alter neither the weights nor the numbers beyond their last bits, or
+say what the run shall put up with."""
 
 
 def items(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -41,7 +41,7 @@ class WorkdirError(EmojaxError):
 
 
 class TrainingError(EmojaxError):
-    """Training cannot go on: loss or gradient are no longer numbers."""
+    """Training cannot go on: loss or gradient are no longer numbers, or loader processes fail again and again."""
 
     exit_code = 5
 

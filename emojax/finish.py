@@ -18,11 +18,13 @@ from emojax.types import Predictions
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How the loop ended: training time in seconds, whether early, training images that became unreadable."""
+    """How the loop ended: training time in seconds, whether early, training images that became unreadable, and how the
+    data became others."""
 
     seconds: float
     stopped_early: bool
     unreadable: tuple[str, ...]
+    data_changes: tuple[str, ...]
 
 
 def write_result(run: Run, ending: Ending, folder: Path) -> None:
@@ -43,7 +45,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         seed=config.seed,
         views=config.eval.views,
         seconds=ending.seconds,
-        notes=dataset.notes,
+        notes=(*dataset.notes, *ending.data_changes),
         skipped=dataset.skipped + gone,
         command=shlex.join(sys.argv),
         config_differences=tuple(config_json.differences(Config(), config)),

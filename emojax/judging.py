@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class Run:
     checkpointer: checkpoint.Checkpointer
     monitor: Monitor
     stop: preemption.Stop
+    folder: Path
 
     def save(self, state: TrainState, loop: Loop, stage: Stage, *, rank: float = -math.inf) -> None:
         """Writes a checkpoint; see `Checkpointer.save`."""

@@ -31,6 +31,8 @@ class Loop:
     """Training time over all resumptions."""
     unreadable: list[str] = dataclasses.field(default_factory=list)
     """Training images that could not be read when their turn came, though they could at the start."""
+    data_changes: list[str] = dataclasses.field(default_factory=list)
+    """When and how the data became others, by resuming with `data.allow_change`."""
     ids: str = ""
     """Digest over the records of all batches so far."""
     totals: list[str] = dataclasses.field(default_factory=list)

@@ -16,6 +16,7 @@ from emojax import (
     data,
     finish,
     judging,
+    manifest,
     opening,
     parallel,
     preemption,
@@ -24,7 +25,8 @@ from emojax import (
     workdir as dirs,
 )
 from emojax.config import Config
-from emojax.errors import InterruptedRunError, TrainingError
+from emojax.data import checks
+from emojax.errors import CheckpointError, InterruptedRunError, TrainingError
 from emojax.judging import NotFiniteError, Run
 from emojax.loop import Loop
 from emojax.monitor import Monitor
@@ -41,7 +43,8 @@ def run(config: Config, workdir: str | Path) -> None:
 
     Args:
       config: the run; checked before anything is read.
-      workdir: receives config.json, checkpoints/, metrics.jsonl, log.txt, parameters.txt, tensorboard/ and report/.
+      workdir: receives config.json, data_records/, checkpoints/, metrics.jsonl, log.txt, parameters.txt, tensorboard/
+        and report/.
 
     Raises:
       InterruptedRunError: SIGTERM or Ctrl-C; what was done is saved.
@@ -70,15 +73,20 @@ def run(config: Config, workdir: str | Path) -> None:
             progress=functools.partial(_progress, monitor, stop),
             listed=functools.partial(check_length, config),
         )
-        parts = wiring.build(config, dataset, mesh)
+        parts = wiring.build(config, dataset, mesh, say=monitor.say)
         checkpointer = stack.enter_context(
             contextlib.closing(checkpoint.Checkpointer(folder, config.checkpoint, say=monitor.say))
         )
-        run = Run(parts, checkpointer, monitor, stop)
+        run = Run(parts, checkpointer, monitor, stop, folder)
         state, loop = _start(run)
         opening.introduce(parts, state, monitor, owed=loop.owed)
         loop = _train(run, state, loop)
-        ending = finish.Ending(seconds=loop.seconds, stopped_early=loop.stopped, unreadable=tuple(loop.unreadable))
+        ending = finish.Ending(
+            seconds=loop.seconds,
+            stopped_early=loop.stopped,
+            unreadable=tuple(loop.unreadable),
+            data_changes=tuple(loop.data_changes),
+        )
         finish.write_result(run, ending, folder)
 
 
@@ -101,11 +109,21 @@ def _progress(monitor: Monitor, stop: preemption.Stop, done: int, total: int) ->
 
 def _start(run: Run) -> tuple[TrainState, Loop]:
     """The newest checkpoint that is not damaged, or the beginning."""
-    found = run.checkpointer.newest(lambda step: wiring.restored(run.parts, run.checkpointer, step))
-    if found is None:
-        return wiring.initial_state(run.parts), Loop()
-    state, meta = found
-    return state, Loop(**meta.loop)
+    parts = run.parts
+    found = run.checkpointer.newest(lambda step: wiring.restored(parts, run.checkpointer, step))
+    state, loop = (found[0], Loop(**found[1].loop)) if found else (wiring.initial_state(parts), Loop())
+    if found and found[1].fingerprint != parts.fingerprint:
+        changed = manifest.differences(run.folder, found[1].fingerprint, parts.dataset)
+        if not parts.config.data.allow_change:
+            raise CheckpointError(
+                f"the data are not those with which this run was trained: {changed}. Bring those back, start again in "
+                "another --workdir, or give --config.data.allow_change=1 to go on with these"
+            )
+        loop.data_changes.append(f"the data became others after update {int(state.step):,}: {changed}")
+        run.monitor.say(f"warning: {loop.data_changes[-1]}")
+    if parallel.is_main():
+        manifest.write(run.folder, parts.fingerprint, parts.dataset)
+    return state, loop
 
 
 def _train(run: Run, state: TrainState, loop: Loop) -> Loop:
@@ -134,7 +152,8 @@ def _train_stages(run: Run, state: TrainState, loop: Loop) -> None:
     """Stage after stage. "Step n" always means "after n updates"; what is due is a function of the step."""
     if loop.owed:
         loop.owed = False
-        stage = next(stage for stage in run.parts.stages if int(state.step) <= stage.stop)
+        # With other data the run may have become shorter than it already is.
+        stage = next((stage for stage in run.parts.stages if int(state.step) <= stage.stop), run.parts.stages[-1])
         state = judging.judge(run, state, loop, stage)
     for stage in run.parts.stages:
         if loop.stopped or int(state.step) >= stage.stop:
@@ -169,6 +188,7 @@ def _train_stage(run: Run, state: TrainState, loop: Loop, stage: Stage) -> Train
             batch = parallel.shard(parts.mesh, host, accumulate=config.optim.accumulate)
             previous, (state, totals) = totals, train_step(state, totals, batch, parts.key)
             _note(parts, loop, stage, step, host, monitor)
+            _quarantine(parts, loop, batches.unreadable, monitor)
             # One step computes while the host prepares the next: enough to keep the device busy, and honest timing.
             _require_finite(previous, config.optim.skip_limit, step - 1)
             if pending:
@@ -201,15 +221,22 @@ def _train_stage(run: Run, state: TrainState, loop: Loop, stage: Stage) -> Train
 
 
 def _note(parts: wiring.Parts, loop: Loop, stage: Stage, step: int, host: Any, monitor: Monitor) -> None:
-    """Shows the first batch of a stage; remembers its records, and images that have become unreadable."""
+    """Shows the first batch of a stage, and remembers the records of every batch."""
     loop.saw(host.index)
     if step == stage.start + 1:
         monitor.images("train_batch", step, host.image, host.label, parts.dataset.class_names)
-    for i in host.index[(host.weight == 0) & (host.index >= 0)]:
-        record = str(parts.dataset.splits["train"].id[i])
-        if record not in loop.unreadable and parts.dataset.splits["train"].weight[i] > 0:
+
+
+def _quarantine(parts: wiring.Parts, loop: Loop, unreadable: list[int], monitor: Monitor) -> None:
+    """Remembers training images that could no longer be read; raises `DataError` when they have become too many."""
+    dataset = parts.dataset
+    for record in dict.fromkeys(str(dataset.splits["train"].id[i]) for i in unreadable):
+        if record not in loop.unreadable:
             loop.unreadable.append(record)
-            monitor.say(f"warning: {record} can no longer be read and is left out")
+            monitor.say(f"warning: {record} can no longer be read; pictures of its class take its place")
+            gone = [(name, "became unreadable during training") for name in loop.unreadable]
+            total = len(dataset.skipped) + sum(map(len, dataset.splits.values()))
+            checks.check_bad([*dataset.skipped, *gone], total=total, limit=parts.config.data.bad_limit)
 
 
 def _require_finite(totals: Any, limit: int, step: int) -> None:

@@ -6,7 +6,7 @@ Axes: B batch, H height, W width, C channels, K classes, D features, N examples 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ class Batch:
       image: uint8 [B, H, W, 3], sRGB.
       label: float32 [B, K]; every row is a distribution over the classes (one-hot, smoothed, mixed or votes).
       weight: float32 [B], >= 0; padding and unreadable images have weight 0 and change neither loss nor
-        numbers; only the batch statistics of BatchNorm see an image that became unreadable during training (black).
+        numbers. In training another record stands where one became unreadable, see `data.batches.TrainBatch`.
       index: int32 [B]; position of the (first) record in its split, -1 for padding.
     """
 
@@ -185,6 +185,7 @@ class Dataset:
       skipped: (record id, reason) of every image that could not be read and was left out.
       notes: lines for the log and the report (how the splits were made, attribution).
       digest: of the ids, labels and image contents of all splits; "" where the images were not read.
+      contents: split -> N digests of its images; {} where they were not read.
     """
 
     name: str
@@ -193,3 +194,4 @@ class Dataset:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     digest: str = ""
+    contents: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)

@@ -29,6 +29,7 @@ from emojax import (
 )
 from emojax.config import Config
 from emojax.data import mixing, pipeline
+from emojax.data.workers import Watch
 from emojax.errors import CheckpointError, ConfigError
 from emojax.preprocess import normalise
 from emojax.stages import Stage
@@ -52,6 +53,7 @@ class Parts:
       class_mass: [K] sum of the weights of each class in the training split.
       fingerprint: of the data order.
       key: base of all randomness on the device; per-step keys are folded from it.
+      say: is told when loader processes have to be replaced.
     """
 
     config: Config
@@ -65,6 +67,7 @@ class Parts:
     class_mass: np.ndarray
     fingerprint: str
     key: jax.Array
+    say: Callable[[str], None]
     compiled: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -73,7 +76,7 @@ class Parts:
         return self.config.batch_size * self.config.optim.accumulate
 
 
-def build(config: Config, dataset: Dataset, mesh: Mesh) -> Parts:
+def build(config: Config, dataset: Dataset, mesh: Mesh, *, say: Callable[[str], None] = pipeline.warn) -> Parts:
     """Builds and cross-checks the parts; everything that can be wrong with a config is found here, before training."""
     train = dataset.splits["train"]
     model = models.build(config.model, len(dataset.class_names))
@@ -95,6 +98,7 @@ def build(config: Config, dataset: Dataset, mesh: Mesh) -> Parts:
             dataset, batch_size=config.batch_size * config.optim.accumulate, seed=config.seed
         ),
         key=jax.random.key(config.seed),
+        say=say,
     )
     pipeline.check_batch_size(train, parts.update_images)
     return parts
@@ -225,6 +229,7 @@ def train_batches(parts: Parts, stage: Stage, *, start: int) -> pipeline.Loader:
         start=start,
         stop=stage.stop,
         workers=config.data.workers,
+        watch=Watch.of(config.data, parts.say),
         process=parallel.process(),
     )
 
@@ -247,6 +252,7 @@ def predictions(
         fit=config.fit,
         batch_size=config.eval.batch_size or config.batch_size,
         workers=config.data.workers,
+        watch=Watch.of(config.data, parts.say),
         process=parallel.process(),
     ) as batches:
         return predict.over(
@@ -260,7 +266,7 @@ def rescaled(mesh: Mesh, state: TrainState, scale: float) -> TrainState:
 
 
 def restored(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> tuple[TrainState, checkpoint.Meta]:
-    """The state and description of a checkpoint; refuses one of other classes or data."""
+    """The state and description of a checkpoint; refuses one of other classes."""
     like = jax.eval_shape(lambda: _initial(parts, parts.key))
     if checkpointer.teacher_at(step):
         like = dataclasses.replace(like, teacher={"params": like.params, "model_state": like.model_state})
@@ -269,10 +275,5 @@ def restored(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> 
         raise CheckpointError(
             f"the checkpoint's classes are {', '.join(meta.class_names)}; "
             f"the data's are {', '.join(parts.dataset.class_names)}"
-        )
-    if meta.fingerprint != parts.fingerprint:
-        raise CheckpointError(
-            "the training images or labels have changed since this run began, so it cannot be resumed exactly; "
-            "restore them, or start again in another --workdir"
         )
     return rescaled(parts.mesh, state, meta.loop["plateau"]["scale"]), meta

@@ -96,7 +96,9 @@ def test_a_second_check_reads_the_cache(cached):
     os.utime(folder / "d" / "sad" / "00.png", ns=(1, 1))
     (folder / "d" / "sad" / "01.png").write_bytes(b"")
     third, looked = again()
-    assert looked == 2 and dict(third.skipped)["sad/01.png"] == "empty file (0 bytes)"
+    assert looked == 2 and third.skipped == first.skipped, "what could be read before keeps its place"
+    assert "sad/01.png could be read before and no longer can: empty file (0 bytes)" in third.notes
+    assert third.digest == first.digest
     assert [p.name for p in (folder / "cache").iterdir()] == ["scan.json"]
 
 

@@ -7,19 +7,32 @@ written where they stay. The makers are picklable and hold no open file: they tr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from emojax.config import AugmentConfig
 from emojax.data import mixing, transforms
-from emojax.data.sampling import MIXING, generator
+from emojax.data.sampling import MIXING, Substitutes, generator
 from emojax.data.storage import Unreadable
 from emojax.types import Batch
 
-Fields = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""image, label, weight and index of a `Batch`."""
+
+class Fields(NamedTuple):
+    """A batch as its maker gives it: the arrays of `Batch`, and the records that the stream asked for.
+
+    `planned`, int32 [B], differs from `index` where a record could not be read; it is -1 for padding.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+    index: np.ndarray
+    planned: np.ndarray
+
+    def batch(self) -> Batch:
+        """What a step reads."""
+        return Batch(self.image, self.label, self.weight, self.index)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,14 +58,32 @@ class Share:
         first = step * self.batch_size
         return range(first + self.process, first + self.batch_size, self.count)
 
+    def layout(self, size: int, label: np.ndarray) -> np.dtype:
+        """The fields of a batch of images of `size` pixels as one structured type, for shared memory."""
+        return np.dtype(
+            [
+                ("image", np.uint8, (self.local, size, size, 3)),
+                ("label", np.float32, (self.local, label.shape[1])),
+                *((name, kind, (self.local,)) for name, kind in _COLUMNS),
+            ],
+            align=True,
+        )
+
+
+_COLUMNS = (("weight", np.float32), ("index", np.int32), ("planned", np.int32))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainBatch:
     """Step -> training batch.
 
+    A record that cannot be read is replaced by another one of its class, with that one's label, weight and index: the
+    batch stays full, and its statistics see pictures only.
+
     Attributes:
       images, label, weight: of the split.
       records: position -> record.
+      substitutes: position -> records to take instead.
       augment: scaled by the stage's strength.
       size, mixup, cutmix: of the stage.
       seed, fit, accumulate: as in `pipeline.train_batches`.
@@ -62,6 +93,7 @@ class TrainBatch:
     label: np.ndarray
     weight: np.ndarray
     records: Any
+    substitutes: Substitutes
     share: Share
     augment: AugmentConfig
     size: int
@@ -71,28 +103,54 @@ class TrainBatch:
     fit: str
     accumulate: int
 
+    @property
+    def layout(self) -> np.dtype:
+        """See `Share.layout`."""
+        return self.share.layout(self.size, self.label)
+
     def __call__(self, step: int) -> Fields:
         positions = self.share.positions(step)
-        records = [int(self.records[position]) for position in positions]
+        planned = np.array([int(self.records[position]) for position in positions], np.int32)
+        image = np.empty((len(planned), self.size, self.size, 3), np.uint8)
+        found = zip(image, positions, planned.tolist(), strict=True)
+        index = np.array([self._fill(*one) for one in found], np.int32)
+        live = (index >= 0) & (self.weight[planned] > 0)
+        weight = np.where(live, self.weight[index], 0).astype(np.float32)
+        label = self.label[np.where(index < 0, planned, index)]
+        return self._mixed(step, Fields(image, label, weight, index, planned))
 
-        def fill(out: np.ndarray, i: int) -> None:
-            rng, data = generator(self.seed, positions[i]), self.images[records[i]]
-            transforms.fill_train(out, data, augment=self.augment, rng=rng, fit=self.fit)
+    def _fill(self, out: np.ndarray, position: int, record: int) -> int:
+        """Writes the image at `position`: `record`, or the first of its substitutes that can be read. Returns which;
+        -1 where none can: `out` is black then."""
+        if self._filled(out, position, record):
+            return record
+        for other in self.substitutes(position, record):
+            if self._filled(out, position, other):
+                return other
+        out[:] = 0
+        return -1
 
-        return self._mixed(step, filled(records, self.size, fill, label=self.label, weight=self.weight))
+    def _filled(self, out: np.ndarray, position: int, record: int) -> bool:
+        """Whether `record` could be read: its file may have changed after the check. An exception would end the
+        stream."""
+        rng = generator(self.seed, position)
+        try:
+            transforms.fill_train(out, self.images[record], augment=self.augment, rng=rng, fit=self.fit)
+        except Unreadable:
+            return False
+        return True
 
     def _mixed(self, step: int, fields: Fields) -> Fields:
         parts = zip(*(np.split(field, self.accumulate) for field in fields), strict=True)
-        mixed = [self._part(step * self.accumulate + i, part) for i, part in enumerate(parts)]
+        mixed = [self._part(step * self.accumulate + i, Fields(*part)) for i, part in enumerate(parts)]
         if self.accumulate == 1:
             return mixed[0]
-        image, label, weight, index = map(np.concatenate, zip(*mixed, strict=True))
-        return image, label, weight, index
+        return Fields(*map(np.concatenate, zip(*mixed, strict=True)))
 
-    def _part(self, number: int, fields: Sequence[np.ndarray]) -> Fields:
+    def _part(self, number: int, fields: Fields) -> Fields:
         rng = generator(self.seed, MIXING + number)
-        batch = mixing.mix(Batch(*fields), augment=self.augment, mixup=self.mixup, cutmix=self.cutmix, rng=rng)
-        return batch.image, batch.label, batch.weight, batch.index
+        batch = mixing.mix(fields.batch(), augment=self.augment, mixup=self.mixup, cutmix=self.cutmix, rng=rng)
+        return Fields(batch.image, batch.label, batch.weight, batch.index, fields.planned)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,40 +165,23 @@ class EvalBatch:
     crop: float
     fit: str
 
+    @property
+    def layout(self) -> np.dtype:
+        """See `Share.layout`."""
+        return self.share.layout(self.size, self.label)
+
     def __call__(self, step: int) -> Fields:
-        records = [position if position < len(self.label) else -1 for position in self.share.positions(step)]
-
-        def fill(out: np.ndarray, i: int) -> None:
-            transforms.fill_eval(out, self.images[records[i]], crop=self.crop, fit=self.fit)
-
-        return filled(records, self.size, fill, label=self.label, weight=self.weight)
-
-
-def filled(
-    records: Sequence[int],
-    size: int,
-    fill: Callable[[np.ndarray, int], None],
-    *,
-    label: np.ndarray,
-    weight: np.ndarray,
-) -> Fields:
-    """The fields of a `Batch` of `records`, -1 for padding.
-
-    Args:
-      fill: writes image i of the batch into an array uint8 [size, size, 3]; not called for padding.
-      label, weight: of the split.
-
-    An image that cannot be read any more, and padding, is black with weight 0; the label of padding is that of the last
-    record, so that its rows sum to 1 too.
-    """
-    image = np.empty((len(records), size, size, 3), np.uint8)
-    index = np.array(records, np.int32)
-    readable = index >= 0
-    for i in range(len(records)):
-        try:
-            if readable[i]:
-                fill(image[i], i)
-        except Unreadable:  # the file was changed after the check; an exception would end the whole stream
-            readable[i] = False
-    image[~readable] = 0
-    return image, label[index], np.where(readable, weight[index], 0).astype(np.float32), index
+        """An image that cannot be read any more, and padding, is black with weight 0; the label of padding is that of
+        the last record, so that its rows sum to 1 too."""
+        positions = self.share.positions(step)
+        index = np.array([position if position < len(self.label) else -1 for position in positions], np.int32)
+        image = np.empty((len(index), self.size, self.size, 3), np.uint8)
+        readable = index >= 0
+        for i in np.flatnonzero(readable):
+            try:
+                transforms.fill_eval(image[i], self.images[int(index[i])], crop=self.crop, fit=self.fit)
+            except Unreadable:  # the file was changed after the check; an exception would end the whole stream
+                readable[i] = False
+        image[~readable] = 0
+        weight = np.where(readable, self.weight[index], 0).astype(np.float32)
+        return Fields(image, self.label[index], weight, index, index)

@@ -39,6 +39,7 @@ class Scan:
 
     Attributes:
       reason: position -> why it is unreadable.
+      lost: position -> digest at an earlier check, of those that were readable then.
       digest: N strings, equal exactly for images with equal bytes; "" where the file could not be read.
       pixels: uint8 [N, H, W] (all grey) or [N, H, W, 3] when the images are small and of one size, else None.
     """
@@ -46,11 +47,14 @@ class Scan:
     reason: Mapping[int, str]
     digest: list[str]
     pixels: np.ndarray | None
+    lost: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
 class Cache:
     """Results of earlier checks in a JSON file: record -> [stamp, digest, reason]. A file's stamp is its size and time
-    of change, that of other images their digest. Another version of the decoder or its limits starts afresh."""
+    of change, that of other images their digest. Another version of the decoder or its limits starts afresh.
+
+    A record that was readable once keeps that entry when it is not any more: see `before`."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -74,7 +78,12 @@ class Cache:
 
     def put(self, record: str, stamp: str, digest: str, reason: str) -> None:
         """Keeps a result; "" = readable."""
-        self._new[record] = [stamp, digest, reason]
+        self._new[record] = self._known[record] if reason and self.before(record) else [stamp, digest, reason]
+
+    def before(self, record: str) -> str:
+        """Digest of a record that was readable at an earlier check, else ""."""
+        _, digest, reason = self._known.get(record, ("", "", ""))
+        return "" if reason else digest
 
     def save(self) -> None:
         """Replaces the file in one step; a cache that cannot be written is no error."""
@@ -121,7 +130,9 @@ def scan(split: Split, *, cache: Cache, progress: Progress) -> Scan:
         except BaseException:  # a signal, told by `progress`: nobody waits for the rest
             pool.shutdown(cancel_futures=True)
             raise
-    return Scan(dict(sorted(reasons.items())), digests, held.result(reasons))
+    before = {i: cache.before(f"{split.name}/{split.id[i]}") for i in reasons}
+    lost = {i: digest for i, digest in before.items() if digest}
+    return Scan(dict(sorted(reasons.items())), digests, held.result(reasons), lost)
 
 
 def _look(images: Any, i: int, *, record: str, cache: Cache, held: _Held) -> tuple[str, str]:
@@ -143,8 +154,7 @@ def _look(images: Any, i: int, *, record: str, cache: Cache, held: _Held) -> tup
         reason = str(error)
     else:
         reason = ""
-    if stamp or digest:
-        cache.put(record, stamp or digest, digest, reason)
+    cache.put(record, stamp or digest, digest, reason)
     return digest, reason
 
 

@@ -24,7 +24,7 @@ import warnings
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from emojax.data.storage import MAX_BYTES, Unreadable
 
@@ -33,6 +33,8 @@ MAX_PIXELS = 50_000_000
 
 # Our own limit is stricter and ends in a reason instead of a line on the terminal.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+PngImagePlugin.MAX_TEXT_MEMORY = 8 << 20  # Pillow unpacks 64 MiB of compressed remarks before it refuses a file
 
 _METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _ORIENTATION = 0x0112

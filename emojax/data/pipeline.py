@@ -1,4 +1,5 @@
-"""The loader: splits -> batches on the host, by Grain. Nothing else in emojax knows Grain.
+"""The loader: splits -> batches on the host. Order and threads are Grain's, and nothing else in emojax knows Grain;
+loader processes are those of `workers`.
 
 A batch is a pure function of (split, settings, seed, step): the records come from a shuffle keyed by the seed and the
 epoch, or are drawn by (seed, position in the endless stream); every random number of an image comes from (seed,
@@ -9,45 +10,41 @@ The elements of the stream are whole batches, see `batches`; they are divided am
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import logging
 import os
-import signal
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 
-from emojax.config import AugmentConfig
+from emojax.config import AugmentConfig, DataConfig
 from emojax.data import transforms
-from emojax.data.batches import EvalBatch, Share, TrainBatch
-from emojax.data.sampling import balanced
+from emojax.data.batches import EvalBatch, Fields, Share, TrainBatch
+from emojax.data.sampling import balanced, substitutes
+from emojax.data.workers import SLOTS, Pool, Watch
 from emojax.errors import ConfigError, DataError
 from emojax.types import Batch, Dataset, Split
 
 
 class Loader:
-    """An iterator over host batches that owns threads or processes: use it in a `with`, or call `close`."""
+    """An iterator over host batches that owns threads or processes: use it in a `with`, or call `close`.
 
-    def __init__(self, batches: grain.MapDataset, *, workers: int, batch_bytes: int) -> None:
-        self._length = len(batches)
-        workers = _affordable(workers, batch_bytes)
-        # Two threads overlap loading with the step. In a loader process, threads would only cost.
-        reading = grain.ReadOptions(num_threads=0 if workers else 2, prefetch_buffer_size=0 if workers else 4)
-        stream = batches.to_iter_dataset(reading)
+    Attributes:
+      unreadable: records that should have been in the last batch and could not be read.
+    """
+
+    def __init__(self, make: TrainBatch | EvalBatch, steps: range, *, workers: int, watch: Watch) -> None:
+        self._length = len(steps)
+        self.unreadable: list[int] = []
+        workers = _affordable(workers, make.layout.itemsize, watch.say)
         if workers:
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()  # Grain reads absl flags, which only `app.run` parses
-            options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-            stream = stream.mp_prefetch(options, worker_init_fn=_start_worker)
-        self._iterator: Any = iter(stream)
-        self._copy = workers > 0
+            self._stream: Any = Pool(make, steps, count=workers, watch=watch)
+        else:  # two threads overlap loading with the step
+            reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+            self._stream = iter(grain.MapDataset.range(steps.start, steps.stop).map(make).to_iter_dataset(reading))
 
     def __len__(self) -> int:
         """Batches in all, counted from the start."""
@@ -57,11 +54,11 @@ class Loader:
         return self
 
     def __next__(self) -> Batch:
-        if self._iterator is None:
+        if self._stream is None:
             raise StopIteration
-        fields = next(self._iterator)
-        # Arrays from loader processes are views of shared memory, which must not outlive the loader.
-        return Batch(*([np.array(field) for field in fields] if self._copy else fields))
+        fields = Fields(*next(self._stream))
+        self.unreadable = fields.planned[fields.planned != fields.index].tolist()
+        return fields.batch()
 
     def __enter__(self) -> Loader:
         return self
@@ -71,11 +68,9 @@ class Loader:
 
     def close(self) -> None:
         """Ends threads and processes; may be called twice."""
-        if self._iterator is not None:
-            self._iterator.close()
-            self._iterator = None
-            if self._copy:
-                gc.collect()  # the iterator is a cycle that keeps the last batches in shared memory
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
 
 def train_batches(
@@ -94,6 +89,7 @@ def train_batches(
     accumulate: int = 1,
     fit: str = "crop",
     workers: int = 0,
+    watch: Watch | None = None,
     process: tuple[int, int] = (0, 1),
 ) -> Loader:
     """The training batches of steps `start` to `stop` - 1 of an endless stream of the records of `split`.
@@ -106,22 +102,23 @@ def train_batches(
       accumulate: micro-batches in a batch, one after the other; each is mixed by a draw of its own.
       fit: `Config.fit`.
       workers: loader processes; 0 = two threads. Falls back to 0 where shared memory is too small.
+      watch: over the loader processes; by default with the limits of `DataConfig`, told as a warning of `logging`.
       process: (index, count); this process gets every count-th image of each global batch. MixUp and CutMix act within
         that part, with the same factor in all processes.
 
-    Yields `Batch` of NumPy arrays, image uint8 [batch_size / count, size, size, 3]. An image that cannot be read any
-    more is black with weight 0. Raises `DataError` when a batch is larger than the split, `ConfigError` for an unknown
-    sampler or a wrong `augment.order`.
+    Yields `Batch` of NumPy arrays, image uint8 [batch_size / count, size, size, 3]. A record that cannot be read any
+    more is replaced by one of its class, a function of (seed, position), and named in `Loader.unreadable`; where no
+    other can be read either, it is black with weight 0 and index -1. Raises `DataError` when a batch is larger than the
+    split, `ConfigError` for an unknown sampler or a wrong `augment.order`; while loading, what `Pool` raises.
     """
     share = _share(batch_size, process)
     check_batch_size(split, batch_size)
     make = TrainBatch(
         images=split.images, label=split.label, weight=split.weight, records=_records(split, sampler, seed),
-        share=share, augment=transforms.scaled(augment, strength), size=size, mixup=mixup, cutmix=cutmix, seed=seed,
-        fit=fit, accumulate=accumulate,
+        substitutes=substitutes(split, seed), share=share, augment=transforms.scaled(augment, strength), size=size,
+        mixup=mixup, cutmix=cutmix, seed=seed, fit=fit, accumulate=accumulate,
     )  # fmt: skip
-    batches = grain.MapDataset.range(start, stop).map(make)
-    return Loader(batches, workers=workers, batch_bytes=share.local * size * size * 3)
+    return Loader(make, range(start, stop), workers=workers, watch=watch or _default_watch())
 
 
 def _records(split: Split, sampler: str, seed: int) -> grain.MapDataset:
@@ -152,17 +149,19 @@ def eval_batches(
     batch_size: int,
     fit: str = "crop",
     workers: int = 0,
+    watch: Watch | None = None,
     process: tuple[int, int] = (0, 1),
 ) -> Loader:
-    """Every record of `split` once, in order; the last batch is filled up with weight 0 and index -1.
+    """Every record of `split` once, in order; the last batch is filled up with weight 0 and index -1. An image that
+    cannot be read any more is black with weight 0.
 
     Args:
       crop: `EvalConfig.crop`. The others: as in `train_batches`.
     """
     share = _share(batch_size, process)
     make = EvalBatch(split.images, split.label, split.weight, share, size, crop, fit)
-    batches = grain.MapDataset.range(-(-len(split) // batch_size)).map(make)
-    return Loader(batches, workers=workers, batch_bytes=share.local * size * size * 3)
+    steps = range(-(-len(split) // batch_size))
+    return Loader(make, steps, workers=workers, watch=watch or _default_watch())
 
 
 def fingerprint(dataset: Dataset, *, batch_size: int, seed: int) -> str:
@@ -177,31 +176,26 @@ def _share(batch_size: int, process: tuple[int, int]) -> Share:
     return Share(batch_size, *process)
 
 
-def _affordable(workers: int, batch_bytes: int) -> int:
+def _affordable(workers: int, batch_bytes: int, say: Callable[[str], None]) -> int:
     """`workers`, or 0 when their batches do not fit into shared memory: a loader process would die of SIGBUS."""
     shared = Path("/dev/shm")  # noqa: S108 (where multiprocessing keeps shared memory on Linux)
     if workers == 0 or not shared.is_dir():
         return workers
-    needed = 2 * batch_bytes * (3 * workers + 2)
+    needed = 2 * batch_bytes * SLOTS * workers  # training and evaluation have processes at the same time
     free = (status := os.statvfs(shared)).f_bavail * status.f_frsize
     if free >= needed:
         return workers
-    logging.getLogger("emojax").warning(
-        "%d loader processes need %d MiB of /dev/shm, %d MiB are free: loading with threads instead",
-        workers, needed >> 20, free >> 20,
-    )  # fmt: skip
+    say(
+        f"warning: {workers} loader processes need {needed >> 20} MiB of /dev/shm, {free >> 20} MiB are free: loading "
+        "with threads instead"
+    )
     return 0
 
 
-def _start_worker(index: int, count: int) -> None:
-    """Runs first in a loader process: leaves signals to the parent, and ends with it."""
-    del index, count
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C and SIGTERM reach the whole group; the parent must still
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # finish its step and save
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+def warn(text: str) -> None:
+    """Where there is no monitor."""
+    logging.getLogger("emojax").warning("%s", text)
 
 
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(0)  # the parent was killed: without this the process would wait on its queue for ever
+def _default_watch() -> Watch:
+    return Watch.of(DataConfig(), warn)

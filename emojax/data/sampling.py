@@ -1,11 +1,13 @@
-"""What is drawn at a position of the endless training stream: random numbers and, for the balanced sampler, records.
+"""What is drawn at a position of the endless training stream: random numbers, substitutes of records that cannot be
+read and, for the balanced sampler, the records themselves.
 
-Both are pure functions of (seed, position), so that a resumed run and any number of loader processes see the same.
+All are pure functions of (seed, position), so that a resumed run and any number of loader processes see the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,10 @@ from emojax.types import Split
 
 MIXING = 1 << 63  # keep the keys of batches and of the sampler apart from those of images
 _SAMPLING = 1 << 62
+_SUBSTITUTES = MIXING + _SAMPLING
+
+TRIES = 8
+"""Substitutes that are tried of the record's own class, and then of any."""
 
 
 def generator(seed: int, position: int) -> np.random.Generator:
@@ -68,10 +74,52 @@ def balanced(split: Split, seed: int) -> Balanced:
     The class of a record is the largest entry of its label. Records of weight 0 are never drawn, other weights change
     nothing. Raises `DataError` when no record has a weight.
     """
-    live = np.flatnonzero(split.weight > 0)
+    live, classes = _by_class(split)
     if not len(live):
         raise DataError("config.data.sampler: balanced: every record of the training split has weight 0")
+    _, count = np.unique(classes, return_counts=True)
+    return Balanced(seed, live, np.concatenate([[0], np.cumsum(count)]))
+
+
+def _by_class(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """(records with weight, class by class and in their order within each, their classes)."""
+    live = np.flatnonzero(split.weight > 0)
     classes = split.label[live].argmax(axis=1)
     order = np.argsort(classes, kind="stable")
-    _, count = np.unique(classes, return_counts=True)
-    return Balanced(seed, live[order], np.concatenate([[0], np.cumsum(count)]))
+    return live[order], classes[order]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Substitutes:
+    """(position, record) -> the records to take instead of one that cannot be read. Make it with `substitutes`.
+
+    First `TRIES` draws of the record's class, each of its other records equally likely, so that the mass of the
+    classes stays; then `TRIES` of all records, for a class of which nothing else can be read.
+
+    Attributes:
+      seed: of the draws.
+      records: int64 [M]; the records with weight, class by class, ascending within each.
+      start: int64 [K + 1]; where each class begins in `records`.
+      owner: int64 [N]; class of every record.
+    """
+
+    seed: int
+    records: np.ndarray
+    start: np.ndarray
+    owner: np.ndarray
+
+    def __call__(self, position: int, record: int) -> Iterator[int]:
+        """At most 2 `TRIES` records; which of them can be read is for the caller to find out."""
+        draws = generator(self.seed, _SUBSTITUTES + position).random((2, TRIES)).tolist()
+        first, stop = self.start[self.owner[record] : self.owner[record] + 2].tolist()
+        own = self.records[first:stop]
+        for pool, row in ((own, draws[0]), (self.records, draws[1])):
+            others = pool[pool != record]
+            yield from (int(others[int(draw * len(others))]) for draw in row if len(others))
+
+
+def substitutes(split: Split, seed: int) -> Substitutes:
+    """The substitutes of a split's records; the class of a record is the largest entry of its label."""
+    live, classes = _by_class(split)
+    start = np.searchsorted(classes, np.arange(split.label.shape[1] + 1))
+    return Substitutes(seed, live, start, split.label.argmax(axis=1))

@@ -38,8 +38,10 @@ def open_dataset(
       listed: called once before the first image is read with how many training records there will be at most: what
         it raises costs no waiting.
 
-    Unreadable images are left out and listed in `Dataset.skipped`. A set without `val` gets one cut from `train`; one
-    without both `val` and `test` gets both. Splits of small images of one size are kept decoded in memory.
+    Unreadable images are left out and listed in `Dataset.skipped`; but one that could be read at an earlier check with
+    the same `cache` keeps its place and gets a note: a resumed run goes on as one that was not interrupted does. A set
+    without `val` gets one cut from `train`; one without both `val` and `test` gets both. Splits of small images of one
+    size are kept decoded in memory.
     Raises `DataError`, naming file, row or class, when the data cannot be used.
     """
     dataset = read(config)
@@ -58,7 +60,10 @@ def open_dataset(
     _check_labels(dataset, config)
     notes = (*dataset.notes, *checks.leaks(digests))
     compact = {name: _compact(split) for name, split in dataset.splits.items()}
-    return dataclasses.replace(dataset, splits=compact, notes=notes, digest=_digest(dataset, digests))
+    contents = {name: digests[name] for name in compact}
+    return dataclasses.replace(
+        dataset, splits=compact, notes=notes, digest=_digest(dataset, contents), contents=contents
+    )
 
 
 def _digest(dataset: Dataset, digests: dict[str, list[str]]) -> str:
@@ -175,17 +180,24 @@ def _without_unreadable(
     kept: dict[str, Split] = {}
     digests: dict[str, list[str]] = {}
     skipped: list[tuple[str, str]] = []
+    lost: set[str] = set()
     for name, split in dataset.splits.items():
         scan = checks.scan(split, cache=memory, progress=lambda done, _, before=before: progress(before + done, total))
         before += len(split)
         skipped += [(str(split.id[i]), reason) for i, reason in scan.reason.items()]
-        good = np.array([i for i in range(len(split)) if i not in scan.reason], np.int64)
+        stays = scan.lost if scan.pixels is None else {}  # in the array it would be black
+        good = np.array([i for i in range(len(split)) if i in stays or i not in scan.reason], np.int64)
         whole = split if scan.pixels is None else dataclasses.replace(split, images=scan.pixels)
         kept[name] = whole if len(good) == len(split) else whole.take(good)
-        digests[name] = [scan.digest[i] for i in good]
+        digests[name] = [stays.get(i, scan.digest[i]) for i in good]
+        lost.update(str(split.id[i]) for i in stays)
     memory.save()
     checks.check_bad(skipped, total=total, limit=config.bad_limit)
-    return dataclasses.replace(dataset, splits=kept, skipped=tuple(skipped)), digests
+    left_out = tuple((name, reason) for name, reason in skipped if name not in lost)
+    notes = tuple(
+        f"{name} could be read before and no longer can: {reason}" for name, reason in skipped if name in lost
+    )
+    return dataclasses.replace(dataset, splits=kept, skipped=left_out, notes=(*dataset.notes, *notes)), digests
 
 
 def _with_all_splits(

@@ -11,7 +11,6 @@ import numpy as np
 
 from emojax.config import AugmentConfig
 from emojax.data import mixing, transforms
-from emojax.data.batches import Fields
 from emojax.data.decode import Opened, fill_rgb
 from emojax.data.sampling import MIXING, generator
 from emojax.types import Batch, Split
@@ -61,7 +60,7 @@ def stages(
         clock.stop("geometry")
         run(steps[cut:])
         clock.stop("policy")
-        batch = Batch(*_collected(split, records, [view.pixels for view in views], size))
+        batch = _collected(split, records, [view.pixels for view in views], size)
         for pixels, d, rng in zip(batch.image, draws, rngs, strict=True):
             transforms.erased(pixels, scaled, d, rng)
         mixed = mixing.mix(batch, augment=augment, mixup=1.0, cutmix=1.0, rng=generator(seed, MIXING + step))
@@ -87,8 +86,8 @@ class Clock:
         self._last = now
 
 
-def _collected(split: Split, records: list[int], images: list[Any], size: int) -> Fields:
+def _collected(split: Split, records: list[int], images: list[Any], size: int) -> Batch:
     image = np.empty((len(records), size, size, 3), np.uint8)
     for out, pixels in zip(image, images, strict=True):
         fill_rgb(out, pixels)
-    return image, split.label[records], split.weight[records], np.array(records, np.int32)
+    return Batch(image, split.label[records], split.weight[records], np.array(records, np.int32))

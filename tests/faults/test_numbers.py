@@ -133,6 +133,8 @@ class Poison:
                     found = dataclasses.replace(found, label=found.label * np.float32("nan"))
                 return found
 
+            unreadable = property(lambda self: loader.unreadable)
+
         return Loader()
 
 
