@@ -79,9 +79,7 @@ def _moved(setting: Setting, a: tuple[int, int], b: tuple[int, int]) -> Unit:
         time.sleep(0.001)
     child.signal(signal.SIGTERM)
     code, step = child.wait(120), child.page.step
-    # The work directory belongs to one config; how a run is spread is for the person who moves it to change there.
     recipe = children.write_recipe(meshed(setting.data, b[1]), setting.folder / f"{run.name}-recipe")
-    (run / "config.json").write_text((recipe.parent / "recipe.json").read_text())
     after = children.training(recipe, run, devices=b[0])
     ended = after.wait(300)
     after.end()
