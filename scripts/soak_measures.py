@@ -39,8 +39,10 @@ def memory(setting: Setting, first: int) -> Iterator[Unit]:
     epochs, rss, kids, files, threads = np.asarray(rows, float)[_WARM:].T
     slope = float(np.polyfit(epochs, rss, 1)[0])
     yield check("resident memory per epoch", slope < 1, value=round(slope, 3), unit="MB", limit=1)
+    slope = float(np.polyfit(epochs, threads, 1)[0])  # pools grow when the machine is busy; a leak adds one each time
+    yield check("threads per epoch", slope < 0.1, value=round(slope, 3), unit="", limit=0.1)
     third = _EPOCHS // 3
-    for name, seen in (("child processes", kids), ("open descriptors", files), ("threads", threads)):
+    for name, seen in (("child processes", kids), ("open descriptors", files)):
         grown = int(seen[-third:].max() - seen[:third].max())  # they come and go
         title = f"{name}: highest of the last {third} epochs less that of the first {third}"
         yield check(title, grown <= 0, value=grown, unit="", limit=0)
