@@ -55,8 +55,9 @@ def _section(name: str, values: dict[str, Any]) -> str:
         lines = [f"- {_flat(row)}" for row in failures]
         parts.append("Failures:\n\n" + "\n".join(lines))
     machine, versions = values["machine"], values["versions"]
+    load = f", load up to {values['load']:g}" if "load" in values else ""
     parts.append(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load up to {values['load']:g}; "
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB{load}; "
         + ", ".join(f"{package} {version}" for package, version in versions.items())
         + "."
     )
