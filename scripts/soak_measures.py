@@ -55,8 +55,9 @@ def _grown(setting: Setting) -> list[list[float]]:
     config.stages = (dataclasses.replace(config.stages[0], epochs=_WARM + _EPOCHS),)
     me, rows, original = psutil.Process(), [], judging.judge
 
-    def judge(*args: Any) -> Any:
-        found = original(*args)
+    def judge(run: judging.Run, *args: Any) -> Any:
+        found = original(run, *args)
+        run.checkpointer.latest()  # what is being written holds files and threads
         size, kids = me.memory_info().rss / 1e6, len(me.children(recursive=True))
         rows.append([len(rows) + 1, size, kids, me.num_fds(), me.num_threads()])
         return found
