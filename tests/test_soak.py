@@ -73,8 +73,8 @@ import soak_children as children
 folder = pathlib.Path(sys.argv[1])
 
 def body(page):
-    page.step, page.phase = 5, "saving"
     print("up", flush=True)
+    page.step, page.phase = 5, "saving"
     time.sleep(60)
     return 0
 
