@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -13,6 +16,8 @@ import numpy as np
 from emojax import __version__, config_json, parallel
 from emojax.config import Config
 from emojax.errors import CheckpointError, DamagedError
+
+_THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,9 +71,17 @@ def seal(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def digest(x: Any) -> str:
+def digests(arrays: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> `digest` of each array. Arrays that are spread over processes are gathered in their order; then several
+    threads sum, which hashlib leaves the interpreter free for."""
+    hosts = [parallel.to_host(x) if isinstance(x, jax.Array) else x for x in arrays.values()]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return dict(zip(arrays, pool.map(digest, hosts), strict=True))
+
+
+def digest(host: np.ndarray) -> str:
     """128 bits over dtype, shape and bytes of an array."""
-    host = np.ascontiguousarray(parallel.to_host(x) if isinstance(x, jax.Array) else x)
+    host = np.ascontiguousarray(host)
     total = hashlib.sha256(f"{host.dtype.str}{host.shape}".encode())
     total.update(host.reshape(-1).view(np.uint8).data)
     return total.hexdigest()[:32]

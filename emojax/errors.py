@@ -14,7 +14,7 @@ EXIT_CODES = {
     0: "done",
     1: "a defect of emojax, with a traceback",
     2: "bad input: a knob, the command line, the data; or pictures that could not be read",
-    3: "a checkpoint is missing, damaged or of another model",
+    3: "a checkpoint is missing, damaged, of another model, or could not be written",
     4: "the work directory cannot be used: no parent, not writable, another config, or another run holds it",
     5: "training diverged: too many updates in a row were not finite",
     6: "every checkpoint of the run is damaged",

@@ -1,5 +1,6 @@
 """One run on meshes of several shapes: the same curve, and less memory for parameters where they are cut."""
 
+import os
 import subprocess
 import sys
 
@@ -25,6 +26,11 @@ def test_cut_parameters_give_the_same_curve(tmp_path, pictures, alone):
     found, whole = losses(tmp_path / "run"), losses(alone)
     assert found.keys() == whole.keys()
     np.testing.assert_allclose(list(found.values()), list(whole.values()), rtol=1e-5, atol=1e-5)
+    # Its checkpoints are whole for a process with fewer devices, too.
+    command = [sys.executable, "-m", "emojax.cli", "checkpoints", "verify", f"--workdir={tmp_path / 'run'}"]
+    env = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
+    shown = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert shown.returncode == 0 and "whole: " in shown.stdout, shown.stdout + shown.stderr
 
 
 def test_large_parameters_moments_and_averages_are_cut_and_small_ones_are_not(pictures):

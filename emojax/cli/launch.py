@@ -2,8 +2,12 @@
 
     emojax launch --processes=2 -- train --config=RECIPE.py --workdir=FOLDER --config.parallel.distributed=1
 
-The processes talk over the loopback address. A process that dies takes the others with it; all of them then go on from
-the last checkpoint. Exit codes that mean "a person is needed" (2 to 7) and signals end the job.
+The processes talk over the loopback address. A process that dies takes the others with it; after a pause, which doubles
+each time, all of them go on from the last checkpoint, at most --restarts times. SIGTERM and Ctrl-C are handed on: all
+processes save the same update and end. A third signal kills them.
+
+Exit codes: those of `emojax`. 2 to 7, which mean that a person is needed, and 130 and 143 end the job at once. Any
+other is the code of the process that failed first in the last attempt, 128 + N where signal N killed it.
 """
 
 from __future__ import annotations
@@ -16,9 +20,17 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator
 
 from emojax.errors import FINAL, ConfigError
+
+PROGRAM = [sys.executable, "-m", "emojax.cli"]
+_SAVED = {0, 130, 143}
+"""Codes of a process that has done what a signal asks for; the others are about to."""
+GRACE = 10.0
+"""Seconds in which the other processes may notice by themselves that one has failed."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before the first restart, and at most before a later one."""
 
 
 def main(arguments: list[str]) -> int:
@@ -33,23 +45,44 @@ def main(arguments: list[str]) -> int:
     command = [part for i, part in enumerate(options.command) if i or part != "--"]
     if options.processes < 1 or options.restarts < 0 or not command:
         raise ConfigError("launch: expected --processes of 1 or more, --restarts of 0 or more, and -- VERB OPTIONS")
-    stopped: list[int] = []
-    old = {number: signal.signal(number, lambda n, _: stopped.append(n)) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _noted() as signals:
         for attempt in range(options.restarts + 1):
-            code = _job(command, options.processes, stopped)
-            if code in FINAL or stopped:
+            code = _job([*PROGRAM, *command], options.processes, signals)
+            if code in FINAL or signals:
                 return code
-            again = attempt < options.restarts
-            told = f"starting all again ({attempt + 1} of {options.restarts})" if again else "giving up"
-            sys.stderr.write(f"emojax launch: a process ended with {code}; {told}\n")
-        return code
+            if attempt == options.restarts:
+                sys.stderr.write(f"emojax launch: a process ended with {code}; giving up\n")
+                return code
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
+            sys.stderr.write(
+                f"emojax launch: a process ended with {code}; starting all again in {pause:g} s "
+                f"({attempt + 1} of {options.restarts})\n"
+            )
+            if _stopped_within(pause, signals):
+                return 128 + signals[0]
+    raise AssertionError("unreachable: the last attempt returns")
+
+
+@contextlib.contextmanager
+def _noted() -> Iterator[list[int]]:
+    """SIGTERM and SIGINT, in their order, while inside."""
+    found: list[int] = []
+    old = {number: signal.signal(number, lambda n, _: found.append(n)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield found
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
 
 
-def _job(command: list[str], count: int, stopped: list[int]) -> int:
+def _stopped_within(seconds: float, signals: list[int]) -> bool:
+    until = time.monotonic() + seconds
+    while not signals and time.monotonic() < until:
+        time.sleep(0.05)
+    return bool(signals)
+
+
+def _job(command: list[str], count: int, signals: list[int]) -> int:
     """Starts all processes, and returns the exit code of the first that fails, or 0."""
     from emojax import parallel
 
@@ -57,36 +90,45 @@ def _job(command: list[str], count: int, stopped: list[int]) -> int:
     processes = []
     for i in range(count):
         env = {**os.environ, parallel.COORDINATOR: address, parallel.PROCESSES: str(count), parallel.PROCESS: str(i)}
-        own = [sys.executable, "-m", "emojax.cli", *command]
-        processes.append(subprocess.Popen(own, env=env))  # noqa: S603 - itself
+        processes.append(subprocess.Popen(command, env=env))  # noqa: S603 - itself
     told = False
     while True:
-        if stopped and not told:  # one is enough: JAX tells the others
+        if signals and not told:  # one is enough: JAX tells the others
             told = True
             with contextlib.suppress(ProcessLookupError):
                 processes[0].send_signal(signal.SIGTERM)
         codes = [process.poll() for process in processes]
-        if all(code is not None for code in codes):
+        if None not in codes:
             return _first_failure(codes)
-        if any(code is not None and code != 0 for code in codes) and not told:
+        # Once they are told to stop, one that has saved leaves the others the time to do so too.
+        if any(code is not None and code not in (_SAVED if told else {0}) for code in codes):
             return _ended_together(processes, codes)
-        time.sleep(0.1)
+        if len(signals) >= 3:
+            _kill(processes)
+            return 128 + signals[0]
+        time.sleep(0.05)
 
 
-def _ended_together(processes: list[Any], codes: list[int | None]) -> int:
+def _ended_together(processes: list[subprocess.Popen[bytes]], codes: list[int | None]) -> int:
     """Gives the others the time in which they notice by themselves, then kills them."""
-    first, until = _first_failure(codes), time.monotonic() + 10
+    first, until = _first_failure(codes), time.monotonic() + GRACE
     while time.monotonic() < until and any(process.poll() is None for process in processes):
-        time.sleep(0.1)
+        time.sleep(0.05)
+    _kill(processes)
+    return first
+
+
+def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.wait()
-    return first
 
 
 def _first_failure(codes: list[int | None]) -> int:
-    return next((code for code in codes if code), 0)
+    """The code of one that failed, 128 + N for signal N as in shells; 0 where none did."""
+    failed = next((code for code in codes if code), 0)
+    return 128 - failed if failed < 0 else failed
 
 
 def _free_port() -> int:
