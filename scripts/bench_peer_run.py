@@ -43,7 +43,11 @@ def network() -> nn.Sequential:
             parts.append(BasicBlock(width, out, stride, shortcut))
             width = out
     return nn.Sequential(
-        *parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(FER_NETWORK["dropout"]), nn.Linear(width, models.CLASSES)
+        *parts,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(FER_NETWORK["dropout"]),
+        nn.Linear(width, models.CLASSES),
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 SECTIONS = ("train", "infer", "pipeline", "run", "startup", "memory")
+EQUAL = "worker processes each"
+"""In the names of works of the pipeline whose two sides have equally many."""
 HIGHER_IS_BETTER = ("images/s",)
 """Units of which more is better: ratio = ours / peer. For all others (s, bytes, share) it is peer / ours, so that a
 ratio above 1 always says that emojax does better."""
@@ -85,7 +87,7 @@ WARM_UP_EPOCHS = 0.1
 
 
 def _pipeline(name: str, options: Mapping[str, Any], workers: int, bars: tuple[float, float]) -> Work:
-    place = f"{workers} worker processes each" if workers else "2 threads against 1 process"
+    place = f"{workers} {EQUAL}" if workers else "2 threads against 1 process"
     return Work(
         section="pipeline",
         name=f"{name}, {place}",
@@ -138,7 +140,9 @@ WORKS: tuple[Work, ...] = (
         options={"kind": "first step", "number": "compile"},
     ),
     Work(section="startup", name="ConvNeXt-Tiny: first start to first step", unit="s", options={"kind": "first step"}),
-    Work(section="startup", name="ConvNeXt-Tiny: second start to first step", unit="s", options={"kind": "second step"}),
+    Work(
+        section="startup", name="ConvNeXt-Tiny: second start to first step", unit="s", options={"kind": "second step"}
+    ),
     Work(
         section="startup",
         name="ConvNeXt-Tiny: second start to first step, ceiling",
