@@ -68,7 +68,8 @@ def arguments() -> argparse.Namespace:
 def check(options: argparse.Namespace) -> list[Work]:
     """The chosen works. Raises `BenchError` for options that cannot be meant, before anything is measured."""
     if options.section == "page":
-        if given := [name for name, value in vars(options).items() if value not in (None, "", False, "page")]:
+        given = [name for name, value in vars(options).items() if name != "section" and (value or value == 0)]
+        if given := [name for name in given if getattr(options, name) is not False]:
             raise BenchError(f"page measures nothing: leave out --{given[0].replace('_', '-')}")
         return []
     if not options.peer_python:

@@ -103,10 +103,10 @@ def _when(found: dict[str, Any]) -> str:
     records = found["records"]
     dates = sorted({r["date"] for r in records if r["date"]})
     rounds = sorted({r["rounds"] for r in records})
-    spread = f"{rounds[0]} to {rounds[-1]} rounds" if rounds[1:] else f"{rounds[0]} rounds"
+    spread = " to ".join(map(str, sorted({rounds[0], rounds[-1]})))
     if len({_measured(r) for r in records}) == 1 and dates:
-        return f"Measured at {_measured(records[0])}, {spread}."
-    text = f"**Put together from several calls of scripts/bench.py**, with {spread}"
+        return f"Measured at {_measured(records[0])}, rounds: {spread}."
+    text = f"**Put together from several calls of scripts/bench.py**, rounds: {spread}"
     if dates:
         text += f", on {' and '.join(dates) if len(dates) < 3 else f'{len(dates)} days from {dates[0]} to {dates[-1]}'}"
     if not all(r["date"] for r in records):

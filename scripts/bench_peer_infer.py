@@ -22,7 +22,7 @@ def prepare(options: dict[str, Any], variant: str) -> Job:
     dtype = next(model.parameters()).dtype
     whole = torch.nn.Sequential(models.Normalise(dtype), model, torch.nn.Softmax(dim=-1)).eval()
     image = models.images(options, form)
-    info = {"parameters": models.parameters(model)}
+    info = {"parameters": models.parameters(model), "weights": str(dtype).removeprefix("torch.")}
     if options["engine"] == "onnxruntime":
         predict = _onnxruntime(whole, image)
     else:

@@ -18,9 +18,10 @@ from emojax.types import Batch, Split
 
 STAGES: tuple[str, ...] = ("read", "decode", "geometry", "policy", "batch", "transfer")
 """read: which records, and their bytes from where they lie. decode: header and pixels, of no more than the crop needs;
-with the evaluation view, which training starts from without a random crop, also its resizing. geometry: the steps before
-`policy` in `augment.order`, in one resampling where they are neighbours. policy: the policy and what comes after it, but
-erasing. batch: random numbers, erasing, grey to RGB, labels, mixing. transfer: the batch to the default device."""
+with the evaluation view, which training starts from without a random crop, also its resizing. geometry: the steps
+before `policy` in `augment.order`, in one resampling where they are neighbours. policy: the policy and what comes after
+it, but erasing. batch: random numbers, erasing, grey to RGB, labels, mixing. transfer: the batch to the default
+device."""
 
 
 def stages(
