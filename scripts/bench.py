@@ -68,8 +68,8 @@ def arguments() -> argparse.Namespace:
 def check(options: argparse.Namespace) -> list[Work]:
     """The chosen works. Raises `BenchError` for options that cannot be meant, before anything is measured."""
     if options.section == "page":
-        given = [name for name, value in vars(options).items() if name != "section" and (value or value == 0)]
-        if given := [name for name in given if getattr(options, name) is not False]:
+        unset = {"section": "page", "peer_python": "", "only": "", "quick": False, "update": False}
+        if given := [name for name, value in vars(options).items() if value != unset.get(name)]:
             raise BenchError(f"page measures nothing: leave out --{given[0].replace('_', '-')}")
         return []
     if not options.peer_python:

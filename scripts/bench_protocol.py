@@ -8,6 +8,7 @@ Standard library only: both sides import it, each under its own interpreter.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import json
@@ -181,7 +182,8 @@ class Worker:
         if self._errors.closed:
             return
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended before it read the last call
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=20)
         except subprocess.TimeoutExpired:

@@ -37,7 +37,7 @@ def stages(
     steps = [name for name in scaled.order if name in transforms.STEPS]
     cut = steps.index("policy") if "policy" in steps else len(steps)
 
-    stream = pipeline.stream(split, "shuffle", seed)
+    stream: Any = pipeline.stream(split, "shuffle", seed)
 
     def timed(step: int) -> tuple[dict[str, float], Batch]:
         clock = Clock(batch_size)
