@@ -7,28 +7,33 @@
 
 Sections: train, infer, pipeline, run, startup, memory. PATH is the interpreter of an environment with torch,
 torchvision, timm, pyarrow and, for infer, onnx, onnxscript and onnxruntime. A ratio above 1: emojax does better.
---update replaces the measured works in docs/performance.json, on the machine and with the versions that are in it.
+CPUs only: the peer's scripts run on the CPU.
+
+Rounds: 5; at most 3 in run, always 1 in memory; 2 with --quick. In startup a first start is one with nothing compiled
+before, and its files in the page cache. docs/performance.* are written by `all` without --only and --quick, and by
+--update, which replaces the measured works alone and needs the machine, the devices, the switches in the environment
+and the versions that are in docs/performance.json; rounds may differ, as every record has its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import bench_page
 import bench_processes
 import bench_rates
-import bench_setting
 import bench_stats
+import bench_stored
 from bench_protocol import BenchError
 from bench_setting import ROOT, Setting
-from bench_works import SECTIONS, selected
+from bench_works import SECTIONS, Work, selected
 
 DOCS = ROOT / "docs"
 MEASURE = {
@@ -48,11 +53,41 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer-python", default="", help="interpreter of the peer's environment")
     parser.add_argument("--json", type=Path, help="file for the list of records; written after each of them")
     parser.add_argument("--only", default="", help="only works whose name contains this")
-    parser.add_argument("--rounds", type=int, default=0, help="alternations; default 5, with --quick 2")
+    parser.add_argument("--rounds", type=int, help="alternations instead of those above, at least 1")
     parser.add_argument("--quick", action="store_true", help="short measurements and little data, to try things out")
-    parser.add_argument("--update", action="store_true", help="also put the records into docs/performance.json")
-    parser.add_argument("--fer-data", type=Path, help="run: a folder with train.parquet and val.parquet of real faces")
+    parser.add_argument("--update", action="store_true", help="also put the records into docs/performance.*, see above")
+    parser.add_argument(
+        "--fer-data",
+        type=Path,
+        help="run: a folder with train.parquet and val.parquet of FER2013, instead of synthetic faces; records that "
+        "were measured on the one are not updated with the other",
+    )
     return parser.parse_args()
+
+
+def check(options: argparse.Namespace) -> list[Work]:
+    """The chosen works. Raises `BenchError` for options that cannot be meant, before anything is measured."""
+    if options.section == "page":
+        unset = {"section": "page", "peer_python": "", "only": "", "quick": False, "update": False}
+        if given := [name for name, value in vars(options).items() if value != unset.get(name)]:
+            raise BenchError(f"page measures nothing: leave out --{given[0].replace('_', '-')}")
+        return []
+    if not options.peer_python:
+        raise BenchError("--peer-python is missing: the interpreter of an environment with torch and timm")
+    if options.rounds is not None and options.rounds < 1:
+        raise BenchError(f"--rounds: expected 1 or more, found {options.rounds}")
+    if options.json and not options.json.absolute().parent.is_dir():
+        raise BenchError(f"--json: there is no folder {options.json.parent}")
+    if options.update and options.quick:
+        raise BenchError("--update: what --quick measures is not for docs/performance.json")
+    if folder := options.fer_data:
+        if options.section not in ("run", "all"):
+            raise BenchError("--fer-data is for the section run")
+        if missing := [name for name in ("train.parquet", "val.parquet") if not (folder / name).is_file()]:
+            raise BenchError(f"--fer-data: {folder} has no {missing[0]}")
+    if works := selected(options.section, options.only):
+        return works
+    raise BenchError(f"no work of section {options.section} has {options.only!r} in its name")
 
 
 def interpreter(given: str) -> str:
@@ -60,43 +95,16 @@ def interpreter(given: str) -> str:
     return str(Path(given).absolute()) if os.sep in given else given
 
 
-def measured(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
-    """What docs/performance.json holds, of the chosen works; every record is printed as soon as it is there."""
-    with setting.peer() as peer:
-        theirs = peer.call("hello")
-        bench_setting.check_peer(theirs["versions"], options.section)
-    with setting.ours() as ours:
-        mine = ours.call("hello")
-    records = []
+def measured(works: Sequence[Work], setting: Setting, file: Path | None) -> list[dict[str, Any]]:
+    """The records of the works; every one is printed, and all so far written to `file`, as soon as it is there."""
+    records, stamp = [], bench_stored.stamp()
     for section, measure in MEASURE.items():
-        works = [work for work in selected(options.section, options.only) if work.section == section]
-        for record in measure(works, setting):
-            records.append(record)
+        for record in measure([work for work in works if work.section == section], setting):
+            records.append({**record, **stamp})
             print(bench_stats.line(record), flush=True)
-            if options.json:
-                options.json.write_text(json.dumps(records, indent=1) + "\n")
-    if not records:
-        raise BenchError(f"no work of section {options.section} has {options.only!r} in its name")
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "quick": options.quick,
-        "rounds": setting.rounds,
-        "machine": bench_setting.machine(),
-        "devices": mine["devices"],
-        "switches": bench_setting.switches(),
-        "versions": {"ours": mine["versions"], "peer": theirs["versions"]},
-        "records": records,
-    }
-
-
-def updated(stored: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """`stored` with the records of `found` in their places; refuses to mix machines, versions or thoroughness."""
-    for name in ("machine", "devices", "switches", "versions", "quick", "rounds"):
-        if stored[name] != found[name]:
-            raise BenchError(f"docs/performance.json was measured with another {name}: measure all of it again")
-    new = {(r["section"], r["work"]): r for r in found["records"]}
-    kept = [new.pop((r["section"], r["work"]), r) for r in stored["records"]]
-    return {**stored, "date": found["date"], "records": kept + list(new.values())}
+            if file:
+                file.write_text(json.dumps(records, indent=1) + "\n")
+    return records
 
 
 def write_page(found: dict[str, Any]) -> None:
@@ -109,13 +117,12 @@ def write_page(found: dict[str, Any]) -> None:
 
 def main() -> None:
     options = arguments()
-    stored = DOCS / "performance.json"
     try:
-        if options.section == "page":
-            write_page(json.loads(stored.read_text()))
+        works = check(options)
+        stored = bench_stored.read(DOCS / "performance.json") if options.update or options.section == "page" else {}
+        if not works:
+            write_page(stored)
             return
-        if not options.peer_python:
-            raise BenchError("--peer-python is missing: the interpreter of an environment with torch and timm")
         with tempfile.TemporaryDirectory() as folder:
             setting = Setting(
                 peer_python=interpreter(options.peer_python),
@@ -126,11 +133,14 @@ def main() -> None:
                 faces=1024 if options.quick else 28_672,
                 fer_data=options.fer_data and options.fer_data.resolve(),
             )
-            found = measured(options, setting)
+            header = bench_stored.header(setting, options.section)
+            if options.update:
+                bench_stored.check_update(stored, header, works, setting)
+            records = measured(works, setting, options.json)
         if options.update:
-            found = updated(json.loads(stored.read_text()), found)
-        if options.update or (options.section == "all" and not options.only):
-            write_page(found)
+            write_page(bench_stored.updated(stored, records))
+        elif options.section == "all" and not options.only and not options.quick:
+            write_page({**header, "records": records})
     except BenchError as error:
         sys.exit(f"bench: {error}")
 

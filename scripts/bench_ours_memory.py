@@ -10,8 +10,11 @@ from emojax import metrics, parallel, wiring
 
 
 def step_bytes(options: dict[str, Any]) -> dict[str, int]:
-    """{"peak", "temporary"} bytes of the compiled step; temporary: activations, gradients and scratch."""
-    parts = bench_ours_parts.build(options, "float32")
+    """{"peak", "temporary"} bytes of the compiled step; temporary: activations, gradients and scratch.
+
+    options: those of `bench_ours_parts.build`, and `variant`, one of `bench_ours_parts.COMPUTE`.
+    """
+    parts = bench_ours_parts.build(options, options["variant"])
     train_step: Any = wiring.train_step(parts, parts.stages[0])[0]
     batch = parallel.shard(parts.mesh, bench_ours_parts.host_batch(parts), accumulate=options.get("accumulate", 1))
     totals = parallel.replicate(parts.mesh, metrics.TrainMetrics.empty())

@@ -58,5 +58,5 @@ def stages(options: dict[str, Any], batches: int = 8) -> dict[str, float]:
     split, augment = opened(options)
     timed = timing.stages(split, augment=augment, size=options["size"], batch_size=options["batch"])
     timed(0)
-    rows = [timed(step) for step in range(1, batches + 1)]
+    rows = [timed(step)[0] for step in range(1, batches + 1)]
     return {name: round(1000 * statistics.median(row[name] for row in rows), 4) for name in rows[0]}

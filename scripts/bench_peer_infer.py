@@ -13,15 +13,16 @@ from bench_protocol import Job
 
 
 def variants(options: dict[str, Any]) -> list[str]:
-    return list(models.VARIANTS) if options["engine"] == "torch" else ["float32"]
+    return [*models.VARIANTS, *models.ROUNDED] if options["engine"] == "torch" else ["float32"]
 
 
 def prepare(options: dict[str, Any], variant: str) -> Job:
     """options: `model`, `size`, `batch`, `engine` (torch or onnxruntime)."""
     model, form = models.create(options["model"], variant)
-    whole = torch.nn.Sequential(models.Normalise(), model, torch.nn.Softmax(dim=-1)).eval()
+    dtype = next(model.parameters()).dtype
+    whole = torch.nn.Sequential(models.Normalise(dtype), model, torch.nn.Softmax(dim=-1)).eval()
     image = models.images(options, form)
-    info = {"parameters": models.parameters(model)}
+    info = {"parameters": models.parameters(model), "weights": str(dtype).removeprefix("torch.")}
     if options["engine"] == "onnxruntime":
         predict = _onnxruntime(whole, image)
     else:

@@ -18,25 +18,23 @@ from typing import Any
 import bench_peer_models as models
 import bench_peer_pipeline as pipeline
 import torch  # pyright: ignore[reportMissingImports]
-from bench_works import FACES
+from bench_works import FACES, FER_NETWORK, FER_TRAINING, WARM_UP_EPOCHS
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torchvision.models.resnet import BasicBlock  # pyright: ignore[reportMissingImports]
 from torchvision.transforms import v2  # pyright: ignore[reportMissingImports]
 
-DEPTHS, WIDTHS, DROPOUT = (1, 2, 2, 1), (32, 64, 128, 256), 0.2
-PEAK, DECAY, SMOOTHING, WARM_UP_EPOCHS = 0.1, 5e-4, 0.1, 0.1
-
 
 def network() -> nn.Sequential:
     """The ResNet of the recipe: stem 3x3 with stride 2, basic blocks, dropout before the last layer."""
+    depths, widths = FER_NETWORK["depths"], FER_NETWORK["widths"]
+    width = widths[0]
     parts: list[Any] = [
         models.Normalise(),
-        nn.Conv2d(3, WIDTHS[0], 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(WIDTHS[0]),
+        nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
         nn.ReLU(inplace=True),
     ]
-    width = WIDTHS[0]
-    for i, (depth, out) in enumerate(zip(DEPTHS, WIDTHS, strict=True)):
+    for i, (depth, out) in enumerate(zip(depths, widths, strict=True)):
         for j in range(depth):
             stride = 2 if i and j == 0 else 1
             shortcut = None
@@ -45,7 +43,11 @@ def network() -> nn.Sequential:
             parts.append(BasicBlock(width, out, stride, shortcut))
             width = out
     return nn.Sequential(
-        *parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(DROPOUT), nn.Linear(width, models.CLASSES)
+        *parts,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(FER_NETWORK["dropout"]),
+        nn.Linear(width, models.CLASSES),
     )
 
 
@@ -57,9 +59,10 @@ def learning_rate(step: int, total: int) -> float:
 
 def train(model: Any, batches: Any, precision: str) -> float:
     """One epoch; returns the share of its time that waited for data."""
-    optimizer = torch.optim.SGD(model.parameters(), PEAK, momentum=0.9, weight_decay=DECAY, nesterov=True)
+    peak, decay = FER_TRAINING["learning_rate"], FER_TRAINING["weight_decay"]
+    optimizer = torch.optim.SGD(model.parameters(), peak, momentum=0.9, weight_decay=decay, nesterov=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, len(batches)))
-    loss_function = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
+    loss_function = nn.CrossEntropyLoss(label_smoothing=FER_TRAINING["smoothing"])
     model.train()
     waited, began = 0.0, time.perf_counter()
     iterator = iter(batches)

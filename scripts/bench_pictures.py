@@ -30,13 +30,18 @@ def faces(folder: Path, *, count: int) -> Path:
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
-    for split, n in (("train", count), ("val", max(len(CLASSES), count // 8))):
+    for split, n in (("train", count), ("val", validation_faces(count))):
         rng = np.random.default_rng(n)
         images = [_png(_texture(rng, 48, 48, 1, sizes=(3, 6, 12), noise=4)[..., 0]) for _ in range(n)]
         labels = [i % len(CLASSES) for i in range(n)]
         table = pa.table({"image": pa.array(images, pa.binary()), "label": pa.array(labels, pa.int64())})
         pq.write_table(table.replace_schema_metadata({"label_names": ",".join(CLASSES)}), folder / f"{split}.parquet")
     return folder
+
+
+def validation_faces(count: int) -> int:
+    """How many faces are made for val beside `count` for training."""
+    return max(len(CLASSES), count // 8)
 
 
 def _texture(

@@ -91,8 +91,11 @@ Pairs = list[tuple[Numbers, Numbers]]
 
 
 def _record(work: Work, pairs: Pairs, ours: str, peer: str, **detail: Any) -> dict[str, Any]:
-    number = work.options.get("number", "seconds")
-    chosen = [(a[number], b.get(number, b["seconds"])) for a, b in pairs]
+    number, chosen = work.options.get("number", "seconds"), []
+    for a, b in pairs:
+        if work.bar_on == "ratio" and number not in b:
+            raise BenchError(f"{work.name}: the peer does not say its {number!r}")
+        chosen.append((a[number], b.get(number)))
     for side, rows in zip(("ours", "peer"), zip(*pairs, strict=True), strict=True):
         middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
         detail[f"{side}_numbers"] = {name: bench_stats.rounded(value) for name, value in middle.items()}
@@ -100,7 +103,10 @@ def _record(work: Work, pairs: Pairs, ours: str, peer: str, **detail: Any) -> di
 
 
 def startup(works: Sequence[Work], setting: Setting) -> Iterator[dict[str, Any]]:
-    """Imports, help, and whole processes from their start to the first finished update."""
+    """Imports, help, and whole processes from their start to the first finished update.
+
+    The first start finds the files in the page cache, as the second does, but nothing compiled.
+    """
     places = Places(setting.folder)
     tiny = [f"--{key}={value}" for key, value in TINY.items()]
     peer_step = [setting.peer_python, str(SCRIPTS / "bench_peer_start.py"), *tiny]
@@ -134,8 +140,7 @@ def startup(works: Sequence[Work], setting: Setting) -> Iterator[dict[str, Any]]
     @functools.cache
     def pairs(kind: str) -> Pairs:
         ours, peer = sides[kind]
-        if kind != "first step":  # files into the page cache, and programs into emojax' own
-            bench_stats.alternate(ours, peer, rounds=1)
+        bench_stats.alternate(ours, peer, rounds=1)  # files into the page cache, and programs into emojax' own
         return bench_stats.alternate(ours, peer, rounds=setting.rounds)
 
     for work in works:
@@ -203,4 +208,4 @@ def run(works: Sequence[Work], setting: Setting) -> Iterator[dict[str, Any]]:
     for work in works:
         found = pairs(work.options.get("cold", False))
         counts = {side: numbers["parameters"] for side, numbers in zip(("ours", "peer"), found[0], strict=True)}
-        yield _record(work, found, ours, peer, tried=tried, parameters=counts)
+        yield {**_record(work, found, ours, peer, tried=tried, parameters=counts), "data": setting.run_data}

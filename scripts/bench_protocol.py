@@ -8,6 +8,7 @@ Standard library only: both sides import it, each under its own interpreter.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import json
@@ -181,7 +182,8 @@ class Worker:
         if self._errors.closed:
             return
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended before it read the last call
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=20)
         except subprocess.TimeoutExpired:
@@ -206,6 +208,10 @@ class Best:
         """Images per second, measured now."""
         return self.n * self.info["images"] / self.worker.call("measure", variant=self.variant, n=self.n)
 
+    def settle(self) -> bool:
+        """Warms up until consecutive measurements agree; False when they never did."""
+        return settled(self.rate)
+
 
 def best(worker: Worker, section: str, options: Mapping[str, Any], *, trial: float, seconds: float) -> Best:
     """Tries every variant for about `trial` seconds and keeps the fastest, repeated to last about `seconds`.
@@ -223,6 +229,20 @@ def best(worker: Worker, section: str, options: Mapping[str, Any], *, trial: flo
     variant = _fastest(tried)
     n = repetitions(infos[variant]["images"] / tried[variant], seconds)
     return Best(worker, variant, infos[variant], n, tried)
+
+
+def settled(rate: Callable[[], float], *, within: float = 0.05, most: int = 8) -> bool:
+    """Calls `rate` until two results in a row differ by no more than the share `within`, at most `most` times.
+
+    Processes that still grow take two to three times as long. Returns whether two agreed.
+    """
+    last = rate()
+    for _ in range(most - 1):
+        now = rate()
+        if abs(now - last) <= within * max(now, last):
+            return True
+        last = now
+    return False
 
 
 def _fastest(tried: Mapping[str, float]) -> str:

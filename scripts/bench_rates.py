@@ -10,7 +10,7 @@ import bench_protocol
 import bench_stats
 from bench_protocol import Best
 from bench_setting import Setting
-from bench_works import Work
+from bench_works import FAST, Work
 
 
 def rates(works: Sequence[Work], setting: Setting) -> Iterator[dict[str, Any]]:
@@ -31,9 +31,10 @@ def _rate(work: Work, setting: Setting, ours: bench_protocol.Worker, peer: bench
         bench_protocol.best(worker, work.section, options, trial=setting.seconds / 2, seconds=setting.seconds)
         for worker in (ours, peer)
     )
+    settled = {"ours": mine.settle(), "peer": other.settle()}
     load: list[float] = []
     pairs = bench_stats.alternate(_watched(mine, peer, load), _watched(other, ours, load), rounds=setting.rounds)
-    detail: dict[str, Any] = {"idle_load": round(max(load), 3)}
+    detail: dict[str, Any] = {"idle_load": round(max(load), 3), "settled": settled}
     counts = {
         "ours": mine.info.get("parameters"),
         "peer": other.info.get("parameters"),
@@ -69,22 +70,24 @@ def memory(works: Sequence[Work], setting: Setting) -> Iterator[dict[str, Any]]:
     for work in works:
         options = dict(work.options)
         if options.get("process"):
-            pairs = [(_process_bytes(setting.ours, work), _process_bytes(setting.peer, work))]
-            yield bench_stats.record(work, pairs, ours="float32", peer="float32, contiguous")
+            pairs = [
+                (_process_bytes(setting.ours, work, FAST["ours"]), _process_bytes(setting.peer, work, FAST["peer"]))
+            ]
+            yield bench_stats.record(work, pairs, ours=FAST["ours"], peer=FAST["peer"])
             continue
-        plain = {key: options[key] for key in ("model", "size", "batch")}
+        options["variant"] = FAST["ours"]
+        plain = {key: options[key] for key in ("model", "size", "batch", "variant")}
         with setting.ours() as ours:
             found = [ours.call("memory", options=given) for given in (options, plain)]
         pair = found[0][options["number"]], found[1][options["number"]]
         detail = {"ours": found[0], "plain": found[1]}
-        yield bench_stats.record(work, [pair], ours="emojax, float32", peer="emojax, plain step", bytes=detail)
+        yield bench_stats.record(work, [pair], ours=FAST["ours"], peer="emojax, plain step", bytes=detail)
 
 
-def _process_bytes(start: Callable[[], bench_protocol.Worker], work: Work) -> float:
-    """The most memory of a process that has trained three steps in float32."""
+def _process_bytes(start: Callable[[], bench_protocol.Worker], work: Work, variant: str) -> float:
+    """The most memory of a process that has trained three steps in that variant, and nothing before."""
     options = dict(work.options)
     with start() as worker:
-        variant = worker.call("variants", section="train", options=options)[0]
         worker.call("prepare", section="train", options=options, variant=variant)
         worker.call("measure", variant=variant, n=3)
         return worker.call("peak_bytes")

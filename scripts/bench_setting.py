@@ -6,8 +6,10 @@ import dataclasses
 import functools
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import bench_pictures
 from bench_protocol import BenchError, Worker
@@ -26,6 +28,8 @@ NEEDED = {
     "memory": _TORCH,
 }
 """section -> modules that the peer's environment must have."""
+REAL_FACES, SYNTHETIC_FACES = "real FER2013 faces", "synthetic faces"
+"""Kinds of data in the section `run`; the first with --fer-data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Setting:
     seconds: least length of one measurement.
     folder: empty, for pictures and runs; removed by whoever made it.
     jpegs, faces: how many synthetic training pictures are made.
-    fer_data: a folder with train.parquet and val.parquet to be used in the section `run` instead of synthetic faces.
+    fer_data: a folder with train.parquet and val.parquet of FER2013, used in the section `run` instead of synthetic
+      faces.
     """
 
     peer_python: str
@@ -68,6 +73,17 @@ class Setting:
         """Folder of the faces of the section `run`."""
         return self.fer_data or bench_pictures.faces(self.folder / "run-faces", count=self.faces)
 
+    @functools.cached_property
+    def run_data(self) -> dict[str, Any]:
+        """What the section `run` trains on: {"kind", and images in "train" and "val"}; nothing is made for it."""
+        kind, val = SYNTHETIC_FACES, bench_pictures.validation_faces(self.faces)
+        if self.fer_data is None:
+            return {"kind": kind, "train": self.faces, "val": val}
+        import pyarrow.parquet as pq
+
+        counts = {name: pq.read_metadata(self.fer_data / f"{name}.parquet").num_rows for name in ("train", "val")}
+        return {"kind": REAL_FACES, **counts}
+
 
 def check_peer(versions: dict[str, str], section: str) -> None:
     """Raises `BenchError` naming what the peer's environment lacks for a section (or for "all")."""
@@ -86,6 +102,20 @@ def machine() -> dict[str, str | int]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"cpu": model, "cores": cores, "memory_gib": round(memory / 2**30), "system": platform.system()}
+
+
+def commit() -> str:
+    """The commit that is measured, "+" behind it where files were changed since; "" where git cannot tell."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def switches() -> dict[str, str]:

@@ -25,33 +25,42 @@ def ratio(ours: float, peer: float, unit: str) -> float:
     return above / below
 
 
-def record(work: Work, pairs: Sequence[tuple[float, float]], *, ours: str, peer: str, **detail: Any) -> dict[str, Any]:
+def record(
+    work: Work, pairs: Sequence[tuple[float, float | None]], *, ours: str, peer: str, **detail: Any
+) -> dict[str, Any]:
     """The entry of a work in the JSON.
 
     `ours`, `peer` and `ratio` are medians and their ratio; `..._range` are [min, max], for the ratio over the rounds.
-    `ours_variant` and `peer_variant` say what ran. `detail`: further findings, JSON values.
+    `ours_variant` and `peer_variant` say what ran. `detail`: further findings, JSON values. A work with a bar on
+    "ours" has None for the peer and the ratio, whatever is in `pairs`.
     """
-    mine, other = ([pair[i] for pair in pairs] for i in (0, 1))
-    ratios = [ratio(a, b, work.unit) for a, b in pairs]
-    middle = statistics.median(mine), statistics.median(other)
+    mine, other, ratios = [a for a, _ in pairs], [], []
+    if work.bar_on == "ratio":
+        both = [(a, b) for a, b in pairs if b is not None]
+        other, ratios = [b for _, b in both], [ratio(a, b, work.unit) for a, b in both]
+    middle = statistics.median(mine), statistics.median(other) if other else None
     return {
         "section": work.section,
         "work": work.name,
         "ours": rounded(middle[0]),
-        "peer": rounded(middle[1]),
-        "ratio": rounded(ratio(*middle, work.unit)),
+        "peer": None if middle[1] is None else rounded(middle[1]),
+        "ratio": None if middle[1] is None else rounded(ratio(middle[0], middle[1], work.unit)),
         "unit": work.unit,
-        "ours_range": [rounded(min(mine)), rounded(max(mine))],
-        "peer_range": [rounded(min(other)), rounded(max(other))],
-        "ratio_range": [rounded(min(ratios)), rounded(max(ratios))],
+        "ours_range": _range(mine),
+        "peer_range": _range(other),
+        "ratio_range": _range(ratios),
         "rounds": len(pairs),
         "ours_variant": ours,
-        "peer_variant": peer,
+        "peer_variant": peer if other else "",
         "at_least": work.at_least,
         "aim": work.aim,
         "bar_on": work.bar_on,
         "detail": detail,
     }
+
+
+def _range(values: Sequence[float]) -> list[float] | None:
+    return [rounded(min(values)), rounded(max(values))] if values else None
 
 
 def rounded(value: float) -> float:
@@ -72,12 +81,14 @@ def verdict(entry: dict[str, Any]) -> str:
 
 def line(entry: dict[str, Any]) -> str:
     """One line for people: ratio, its spread, and both sides."""
-    low, high = entry["ratio_range"]
     sides = ", ".join(
-        f"{name} {entry[side]:g} [{entry[f'{side}_range'][0]:g} to {entry[f'{side}_range'][1]:g}] ({entry[variant]})"
-        for name, side, variant in (("ours", "ours", "ours_variant"), ("peer", "peer", "peer_variant"))
+        f"{side} {entry[side]:g} [{entry[f'{side}_range'][0]:g} to {entry[f'{side}_range'][1]:g}] "
+        f"({entry[f'{side}_variant']})"
+        for side in ("ours", "peer")
+        if entry[side] is not None
     )
-    return (
-        f"{entry['section']}: {entry['work']}: ratio {entry['ratio']:.2f} [{low:.2f} to {high:.2f}] "
-        f"{verdict(entry)}\n    {entry['unit']}: {sides}"
-    )
+    compared = ""
+    if entry["ratio"] is not None:
+        low, high = entry["ratio_range"]
+        compared = f" ratio {entry['ratio']:.2f} [{low:.2f} to {high:.2f}]"
+    return f"{entry['section']}: {entry['work']}:{compared} {verdict(entry)}\n    {entry['unit']}: {sides}"

@@ -96,10 +96,22 @@ def test_every_stage_is_timed():
     split = make_split(damaged=[])
     timed = timing.stages(split, augment=AUGMENT, size=10, batch_size=8)
     for step in range(2):
-        seconds = timed(step)
+        seconds, _ = timed(step)
         assert tuple(seconds) == timing.STAGES and all(value > 0 for value in seconds.values())
     without = dataclasses.replace(AUGMENT, order=("crop", "flip", "erase"))
-    assert set(timing.stages(split, augment=without, size=10, batch_size=8)(0)) == set(timing.STAGES)
+    assert set(timing.stages(split, augment=without, size=10, batch_size=8)(0)[0]) == set(timing.STAGES)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_is_timed_is_what_training_gets(held):
+    split = make_split()
+    if held:
+        pixels = np.random.default_rng(0).integers(0, 256, (37, 13, 13), dtype=np.uint8)
+        split = dataclasses.replace(split, images=pixels)
+    late = dataclasses.replace(AUGMENT, order=("crop", "jitter", "policy", "flip", "affine", "erase"))
+    for augment in (AUGMENT, dataclasses.replace(AUGMENT, policy="none", crop_area=(1.0, 1.0)), late):
+        timed = timing.stages(split, augment=augment, size=10, batch_size=8, seed=5)
+        assert_same([timed(step)[1] for step in range(6)], train(split, stop=6, augment=augment))
 
 
 def test_every_micro_batch_is_mixed_by_itself():

@@ -114,15 +114,16 @@ def train_batches(
     share = _share(batch_size, process)
     check_batch_size(split, batch_size)
     make = TrainBatch(
-        images=split.images, label=split.label, weight=split.weight, records=_records(split, sampler, seed),
+        images=split.images, label=split.label, weight=split.weight, records=stream(split, sampler, seed),
         substitutes=substitutes(split, seed), share=share, augment=transforms.scaled(augment, strength), size=size,
         mixup=mixup, cutmix=cutmix, seed=seed, fit=fit, accumulate=accumulate,
     )  # fmt: skip
     return Loader(make, range(start, stop), workers=workers, watch=watch or _default_watch())
 
 
-def _records(split: Split, sampler: str, seed: int) -> grain.MapDataset:
-    """The endless stream of positions in `split`."""
+def stream(split: Split, sampler: str, seed: int) -> grain.MapDataset:
+    """The endless stream of positions in `split`; arguments as in `train_batches`. Raises `ConfigError` for an unknown
+    sampler."""
     records = grain.MapDataset.range(len(split))
     if sampler == "shuffle":  # endlessly reshuffled passes
         order = int(np.random.SeedSequence(seed).generate_state(1)[0])  # seeds 0 and 1 must not share shifted epochs

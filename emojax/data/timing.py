@@ -10,22 +10,23 @@ import jax
 import numpy as np
 
 from emojax.config import AugmentConfig
-from emojax.data import mixing, transforms
+from emojax.data import mixing, pipeline, transforms
 from emojax.data.decode import Opened, fill_rgb
 from emojax.data.sampling import MIXING, generator
 from emojax.types import Batch, Split
 
 STAGES: tuple[str, ...] = ("read", "decode", "geometry", "policy", "batch", "transfer")
-"""read: bytes from where they lie. decode: header and pixels, of no more than the crop needs; with the evaluation view,
-which training starts from without a random crop, also its resizing. geometry: the steps before `policy` in
-`augment.order`, in one resampling where they are neighbours. policy: the policy and what comes after it, but erasing.
-batch: random numbers, erasing, grey to RGB, labels, mixing. transfer: the batch to the default device."""
+"""read: which records, and their bytes from where they lie. decode: header and pixels, of no more than the crop needs;
+with the evaluation view, which training starts from without a random crop, also its resizing. geometry: the steps
+before `policy` in `augment.order`, in one resampling where they are neighbours. policy: the policy and what comes after
+it, but erasing. batch: random numbers, erasing, grey to RGB, labels, mixing. transfer: the batch to the default
+device."""
 
 
 def stages(
     split: Split, *, augment: AugmentConfig, size: int, batch_size: int, seed: int = 0, fit: str = "crop"
-) -> Callable[[int], dict[str, float]]:
-    """A function: step -> seconds per image of each of `STAGES`, for records chosen at random by (seed, step).
+) -> Callable[[int], tuple[dict[str, float], Batch]]:
+    """A function: step -> seconds per image of each of `STAGES`, and the batch, that of `pipeline.train_batches`.
 
     Args:
       augment: of the run, unscaled; MixUp and CutMix act with a factor of 1.
@@ -35,10 +36,12 @@ def stages(
     steps = [name for name in scaled.order if name in transforms.STEPS]
     cut = steps.index("policy") if "policy" in steps else len(steps)
 
-    def timed(step: int) -> dict[str, float]:
+    stream: Any = pipeline.stream(split, "shuffle", seed)
+
+    def timed(step: int) -> tuple[dict[str, float], Batch]:
         clock = Clock(batch_size)
         positions = range(step * batch_size, (step + 1) * batch_size)
-        records = generator(seed, step).integers(len(split), size=batch_size).tolist()
+        records = [int(stream[position]) for position in positions]
         data = [split.images[i] for i in records]
         clock.stop("read")
         rngs = [generator(seed, position) for position in positions]
@@ -67,7 +70,7 @@ def stages(
         clock.stop("batch")
         jax.block_until_ready(jax.device_put(mixed))
         clock.stop("transfer")
-        return clock.seconds
+        return clock.seconds, mixed
 
     return timed
 
