@@ -14,7 +14,7 @@ import numpy as np
 
 from emojax.config import AugmentConfig
 from emojax.data import mixing, transforms
-from emojax.data.sampling import MIXING, generator
+from emojax.data.sampling import MIXING, drawn, generator
 from emojax.data.storage import Unreadable
 from emojax.types import Batch
 
@@ -79,7 +79,11 @@ class TrainBatch:
             rng, data = generator(self.seed, positions[i]), self.images[records[i]]
             transforms.fill_train(out, data, augment=self.augment, rng=rng, fit=self.fit)
 
-        return self._mixed(step, filled(records, self.size, fill, label=self.label, weight=self.weight))
+        fields = filled(records, self.size, fill, label=self.label, weight=self.weight)
+        if self.augment.draw_labels:
+            image, label, weight, index = fields
+            fields = (image, drawn(label, seed=self.seed, positions=positions), weight, index)
+        return self._mixed(step, fields)
 
     def _mixed(self, step: int, fields: Fields) -> Fields:
         parts = zip(*(np.split(field, self.accumulate) for field in fields), strict=True)
