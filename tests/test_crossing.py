@@ -1,6 +1,7 @@
 """Class names across data sets: which are the same, what becomes of the others, and that no order is ever guessed."""
 
 import json
+import shutil
 
 import layouts
 import numpy as np
@@ -55,6 +56,7 @@ def test_same_classes_in_another_order():
     for name, model, data in zip(found.class_names, found.model, found.data, strict=True):
         assert [NAMES["rafdb"][i] for i in model] == [name]
         assert [schemas.canonical(NAMES["fer2013"][i]) for i in data] == [name]
+    assert "the data (FER2013) → of the model (RAF-DB basic): surprise → surprise" in found.notes[0]
     assert "happy → happiness" in found.notes[0] and len(found.notes) == 1
 
 
@@ -196,8 +198,10 @@ def test_polarity(run, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_runs_own_data_must_keep_their_order(run, capsys):
+def test_the_runs_own_data_must_keep_their_order(run, tmp_path, capsys):
     workdir, data = run
+    unfinished = shutil.copytree(workdir, tmp_path / "run")
+    (unfinished / "finished.json").unlink()
     for split in ("train", "val", "test"):
         (data / split / "angry").rename(data / split / "very angry")
     try:
@@ -206,7 +210,7 @@ def test_the_runs_own_data_must_keep_their_order(run, capsys):
             "trained on the classes angry, happy, sad; the data have happy, sad, very angry" in capsys.readouterr().err
         )
         with pytest.raises(CheckpointError, match="the checkpoint's classes are angry, happy, sad"):
-            train.run(emojax.load(workdir).config, workdir.parent / "run")
+            train.run(emojax.load(workdir).config, unfinished)
     finally:
         for split in ("train", "val", "test"):
             (data / split / "very angry").rename(data / split / "angry")

@@ -135,7 +135,8 @@ def _notes(
     dropped = [name for i, name in enumerate(data) if i not in known]
     lacking = [model[i] for key, ids in model_keys.items() if key not in data_keys for i in ids]
     outside = [name for name in model if not any(model[i] == name for ids in model_keys.values() for i in ids)]
-    notes = [f"data's classes → judged classes: {', '.join(pairs)}"]
+    model_title, data_title = (f" ({title})" if (title := schemas.identify(x)) else "" for x in (model, data))
+    notes = [f"classes of the data{data_title} → of the model{model_title}: {', '.join(pairs)}"]
     notes += [f"joined answers of the model: {', '.join(joined)}"] if joined else []
     notes += [f"classes of the data that the model does not know, left out: {', '.join(dropped)}"] if dropped else []
     if lacking:

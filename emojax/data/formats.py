@@ -47,9 +47,12 @@ def read(config: DataConfig) -> Dataset:
 
     Raises `DataError` for what cannot be read, and for other numbers of records than the protocol's.
     """
-    kind = recognise(config.path) if config.format == "auto" else config.format
-    config = protocols.resolve(config, kind)
-    return protocols.check(_read(kind, config), config)
+    try:
+        kind = recognise(config.path) if config.format == "auto" else config.format
+        config = protocols.resolve(config, kind)
+        return protocols.check(_read(kind, config), config)
+    except PermissionError as error:
+        raise DataError(f"{error.filename}: may not be read ({error.strerror})") from error
 
 
 def _read(kind: str, config: DataConfig) -> Dataset:
@@ -62,14 +65,11 @@ def _read(kind: str, config: DataConfig) -> Dataset:
     if not config.path:
         raise DataError("config.data.path is empty; it names a folder or file, see emojax/config.py")
     path = Path(config.path).expanduser()
-    try:
-        if not path.exists():
-            raise DataError(f"{path}: there is no such file or folder")
-        if kind in published.LAYOUTS:
-            return published.read(kind, path, config=config)
-        return _read_generic(kind, path, config)
-    except PermissionError as error:
-        raise DataError(f"{error.filename}: may not be read ({error.strerror})") from error
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder")
+    if kind in published.LAYOUTS:
+        return published.read(kind, path, config=config)
+    return _read_generic(kind, path, config)
 
 
 def _read_generic(kind: str, path: Path, config: DataConfig) -> Dataset:
