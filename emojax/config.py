@@ -17,12 +17,19 @@ class DataConfig:
 
     path: str = "emoji"
     """`emoji` (ships with emojax), a folder, a .csv, .parquet or .npz file, a folder of {train,val,test}.{csv,parquet},
-    or `tfds:NAME`."""
+    a folder of Hugging Face's `save_to_disk`, a published data set as its authors lay it out, or `tfds:NAME`."""
     format: str = "auto"
-    """auto, emoji, folder, csv, parquet, npz, tfds or packed (`emojax data pack`). `auto` decides by what `path` is."""
+    """auto, emoji, folder, csv, parquet, npz, tfds, huggingface, packed (`emojax data pack`), or a published layout:
+    affectnet, rafdb, rafdb_compound, fer2013, ferplus, ckplus, fi, emotionroi, emotion6, emoset. `auto` decides by what
+    lies at `path`."""
+    protocol: str = ""
+    """Published protocol, such as affectnet7, rafdb or ferplus_majority (`emojax/data/protocols.py`): its classes and
+    vote rules; the run refuses data whose numbers of records are others than published. Empty = none."""
+    subset: int = 0
+    """1 = with `protocol`, other numbers of records are told and no error."""
     classes: tuple[str, ...] = ()
     """Class names in label order. Empty: taken from the data (folder names sorted, `label_names` of a parquet schema,
-    or the sorted distinct labels)."""
+    or the sorted distinct labels). For a published layout: which of its classes, in which order."""
     image_column: str = "image"
     """CSV and parquet: column with image bytes or a path relative to the file's folder. npz, TFDS: array or feature."""
     label_column: str = "label"
@@ -30,6 +37,13 @@ class DataConfig:
     vote_columns: tuple[str, ...] = ()
     """CSV and parquet: one column per class, in class order, or one list column; votes become the label distribution
     (replaces `label_column`)."""
+    vote_rule: str = ""
+    """How votes become a label: majority, cross_entropy or multi_target (the modes of FER+, `emojax/data/votes.py`), or
+    share; columns such as `unknown` are then no classes. Empty = every column is a class, and every vote counts."""
+    vote_rule_eval: str = ""
+    """`vote_rule` of val and test; empty = as in train."""
+    face: str = "box"
+    """affectnet with face boxes: box (cut out), eyes (turned until the eyes are level, then cut out) or whole."""
     slice_columns: tuple[str, ...] = ()
     """CSV and parquet: columns by whose values the report also splits its numbers; absent ones are passed over."""
     split_column: str = "split"
@@ -124,6 +138,9 @@ class AugmentConfig:
     """Random erasing: share of the area, uniform."""
     erase_ratio: tuple[float, float] = (0.3, 3.3)
     """Random erasing: height / width of the rectangle, log-uniform."""
+    draw_labels: int = 0
+    """1 = every time an image is seen, its label is one class drawn from the label's distribution, the "probabilistic
+    label drawing" of FER+ (Barsoum et al. 2016, arXiv:1608.01041). Not scaled by a stage's strength."""
     mixup: float = 0.0
     """MixUp (Zhang et al. 2017, arXiv:1710.09412): alpha of Beta(alpha, alpha); 0 = off."""
     mixup_probability: float = 0.5
@@ -188,7 +205,8 @@ class LossConfig:
     """What is minimised."""
 
     name: str = "ce"
-    """ce: cross-entropy. focal: -sum t (1 - p)^gamma log p. ce_focal: alpha (1 - exp(-CE))^gamma CE."""
+    """ce: cross-entropy. focal: -sum t (1 - p)^gamma log p. ce_focal: alpha (1 - exp(-CE))^gamma CE. multi_target (of
+    FER+): -log max_k t_k p_k with t = 1 for every class of the label, else 0.001."""
     smoothing: float = 0.0
     """Label smoothing, epsilon in [0, 1)."""
     smoothing_style: str = "all"

@@ -67,6 +67,18 @@ def _ce_focal(
     return config.alpha * jnp.maximum(-jnp.expm1(-focusing), _TINY) ** config.gamma * ce
 
 
+def _multi_target(
+    config: LossConfig, log_p: Float[Array, "B K"], label: Float[Array, "B K"], weight: _ClassWeight
+) -> Float[Array, " B"]:
+    """-log max_k t_k p_k with t_k = 1 where label_k > 0 and 0.001 elsewhere: any class of the label will do (Barsoum et
+    al. 2016, arXiv:1608.01041). Weighted by the class that is the maximum."""
+    del config
+    reached = log_p + jnp.where(label > 0, 0.0, jnp.log(1e-3))
+    best = jnp.argmax(reached, axis=-1)
+    cost = -jnp.take_along_axis(reached, best[:, None], axis=-1)[:, 0]
+    return cost * jnp.broadcast_to(jnp.asarray(weight, jnp.float32), log_p.shape[-1:])[best]
+
+
 def _soft(each: Callable[[Array], Array], label: Float[Array, "B K"]) -> Float[Array, " B"]:
     return each(label)
 
@@ -97,7 +109,7 @@ def _none(log_p: Float[Array, "B K"]) -> Float[Array, " B"]:
     return jnp.zeros(log_p.shape[0])
 
 
-LOSSES = {"ce": _ce, "focal": _focal, "ce_focal": _ce_focal}
+LOSSES = {"ce": _ce, "focal": _focal, "ce_focal": _ce_focal, "multi_target": _multi_target}
 """name → (config, log p [B, K], label [B, K], class weight) → [B]"""
 SMOOTHING = {"all": smooth_all, "others": smooth_others}
 """style → (label [B, K], amount) → label"""

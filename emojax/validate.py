@@ -10,7 +10,7 @@ from typing import Any
 
 from emojax import class_weights, losses, metrics, optim, schedules, views
 from emojax.config import Config, LossConfig, ScheduleConfig, StageConfig, items
-from emojax.data import geometry, policies, transforms
+from emojax.data import formats, geometry, policies, protocols, transforms, votes
 from emojax.errors import ConfigError
 from emojax.models import heads
 
@@ -27,7 +27,11 @@ def _is_nan(value: Any) -> bool:
 _SCHEDULES = tuple(schedules.SHAPES)
 CHOICES: dict[str, tuple[str, ...]] = {
     "fit": geometry.FITS,
-    "data.format": ("auto", "emoji", "folder", "csv", "parquet", "npz", "tfds", "packed"),
+    "data.format": formats.NAMES,
+    "data.protocol": ("", *protocols.PROTOCOLS),
+    "data.vote_rule": ("", *votes.NAMES),
+    "data.vote_rule_eval": ("", *votes.NAMES),
+    "data.face": ("box", "eyes", "whole"),
     "data.sampler": ("shuffle", "balanced"),
     "augment.resample": tuple(geometry.RESAMPLE),
     "augment.fill": ("border", "black"),
@@ -66,6 +70,7 @@ _RANGES = {  # path: (lowest, highest, whether the ends are allowed)
     "data.val_fraction": (0, 1, "()"),
     "data.test_fraction": (0, 1, "[)"),
     "data.bad_limit": (0, 1, "[]"),
+    "data.subset": (0, 1, "[]"),
     "data.folds": (0, 1000, "[]"),
     "data.fold": (0, 999, "[]"),
     "data.workers": (0, 256, "[]"),
@@ -89,6 +94,7 @@ _RANGES = {  # path: (lowest, highest, whether the ends are allowed)
     "augment.blur": (0, 1, "[]"),
     "augment.policy_ops": (1, 100, "[]"),
     "augment.policy_magnitude": (0, 30, "[]"),
+    "augment.draw_labels": (0, 1, "[]"),
     "augment.mixup": (0, 100, "[]"),
     "augment.mixup_probability": (0, 1, "[]"),
     "augment.cutmix": (0, 100, "[]"),
@@ -282,6 +288,10 @@ def _check_run(config: Config) -> None:
     _check("data.classes", names, len(names) != 1, "two or more classes")
     total = data.val_fraction + data.test_fraction
     _check("data.val_fraction", data.val_fraction, total < 1, "val_fraction + test_fraction < 1")
+    protocols.check_knobs(config)
+    for where, loss in [("loss", config.loss), *((f"stages[{i}].loss", s.loss) for i, s in enumerate(config.stages))]:
+        fits = loss.name != "multi_target" or not loss.smoothing
+        _check(f"{where}.smoothing", loss.smoothing, fits, "0 with multi_target: it would make every class right")
     _check("data.folds", data.folds, data.folds != 1, "0 (off), or 2 and more")
     _check("data.fold", data.fold, data.fold < max(1, data.folds), f"a fold below data.folds = {data.folds}")
     _check("data.group_column", data.group_column, not data.group_column or data.folds > 0, "'' without data.folds")

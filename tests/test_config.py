@@ -49,7 +49,10 @@ def test_json_of_another_version_is_refused():
             {"optim": OptimConfig(name="adamx")},
             "config.optim.name: expected one of 'adamw', 'adam', .*'muon', found 'adamx'",
         ),
-        ({"loss": LossConfig(name="hinge")}, "config.loss.name: expected one of 'ce', 'focal', 'ce_focal', found"),
+        (
+            {"loss": LossConfig(name="hinge")},
+            "config.loss.name: expected one of 'ce', 'focal', 'ce_focal', 'multi_target', found",
+        ),
         (
             {"schedule": ScheduleConfig(name="poly")},
             "config.schedule.name: expected one of .*'onecycle', .*found 'poly'",

@@ -11,7 +11,7 @@ from odd_images import encode
 
 from emojax import cli
 from emojax.config import AugmentConfig, DataConfig
-from emojax.data import open_dataset, pack, pipeline, sources
+from emojax.data import formats, open_dataset, pack, pipeline, sources
 from emojax.errors import DataError
 
 RECIPE = Path(__file__).parents[1] / "configs/emoji.py"
@@ -34,7 +34,7 @@ def opened(path, **options):
 
 
 def test_a_pack_is_recognised_and_holds_the_same_records(place, capsys):
-    assert sources.recognise(str(place / "packed")) == "packed"
+    assert formats.recognise(str(place / "packed")) == "packed"
     for options in ({}, {"format": "packed"}):
         original, packed = opened(place / "data"), opened(place / "packed", **options)
         assert packed.digest == original.digest and packed.class_names == original.class_names

@@ -157,7 +157,7 @@ def test_gradients_are_finite_where_probabilities_are_0_and_1(name, gamma, mixed
 @pytest.mark.parametrize(
     ("knob", "names"),
     [
-        ("name", "ce, focal, ce_focal"),
+        ("name", "ce, focal, ce_focal, multi_target"),
         ("smoothing_style", "all, others"),
         ("mixed", "soft, parts, dominant"),
         ("regulariser", "none, uniform, entropy"),

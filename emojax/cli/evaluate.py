@@ -1,29 +1,30 @@
-"""`emojax evaluate`: judges a trained model, on the data it was trained with or on other data of the same classes."""
+"""`emojax evaluate`: judges a trained model, on the data it was trained with or on other data, whose classes are
+matched by name."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emojax.cli import model_options
+from emojax.cli import model_options, other_data
 
 if TYPE_CHECKING:
+    from emojax.data.crossing import Crossing
     from emojax.intervals import Intervals
     from emojax.metrics import Report
     from emojax.postprocess import PostProcess
     from emojax.predict import Classifier
-    from emojax.types import Predictions, Split
+    from emojax.types import Dataset, Predictions
 
 
 def main(arguments: list[str]) -> int:
     """Prints one table of numbers per split."""
     parser = argparse.ArgumentParser(prog="emojax evaluate", description=__doc__)
     model_options.add(parser)
-    parser.add_argument("--data", default="", help="other data than the run's: folder, .csv, .parquet, .npz, tfds:NAME")
+    other_data.add(parser)
     parser.add_argument("--split", default="", help="train, val, test or all; default: every split but train")
     parser.add_argument("--per-view", action="store_true", help="also the accuracy of each test-time view alone")
     parser.add_argument(
@@ -37,25 +38,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import config_json, data, intervals, jsonl, metrics, postprocess, report, slices
+    from emojax import config_json, intervals, jsonl, metrics, postprocess, report, slices
     from emojax.config import Config
-    from emojax.errors import CheckpointError, ConfigError
+    from emojax.errors import ConfigError
     from emojax.files import write_text
     from emojax.predict import load
 
     classifier = load(options.workdir, which=options.which, views=options.views, decision=_decision(options))
     if classifier.note:
         sys.stderr.write(f"emojax: {classifier.note}\n")
-    source, cache = classifier.config.data, Path(options.workdir) / "data_check.json"
-    if options.data:
-        # Only where the data lie and what their columns are called carries over; classes come from the checkpoint.
-        source = dataclasses.replace(source, path=options.data, format="auto", classes=classifier.class_names)
-    dataset = data.open_for_evaluation(source) if options.data else data.open_dataset(source, cache=cache)
-    if dataset.class_names != classifier.class_names:
-        raise CheckpointError(
-            f"{options.workdir} was trained on the classes {', '.join(classifier.class_names)}; "
-            f"the data have {', '.join(dataset.class_names)}"
-        )
+    cache = Path(options.workdir) / "data_check.json"
+    dataset, crossing = other_data.open_data(classifier, options, cache=cache)
     post = _post_process(options.post_process, classifier, cache=cache)
     if post and options.report:
         write_text(Path(options.report) / "post-process.json", post.to_json(classifier.class_names) + "\n")
@@ -64,17 +57,19 @@ def main(arguments: list[str]) -> int:
         if name not in dataset.splits:
             raise ConfigError(f"--split={name}: the data have {', '.join(dataset.splits)}")
         size = classifier.config.eval.batch_size or classifier.config.batch_size
-        predictions = slices.with_vote_entropy(classifier.predict_split(dataset.splits[name], batch_size=size))
-        judged = metrics.evaluate(predictions, classifier.class_names)
+        found = other_data.predict(classifier, dataset.splits[name], crossing, batch_size=size)
+        predictions = slices.with_vote_entropy(other_data.judged(found, dataset.splits[name], crossing))
+        judged = metrics.evaluate(predictions, dataset.class_names)
         bounds = intervals.of(predictions)
         sys.stdout.write(_text(name, judged, bounds) + "\n")
-        more: list[str] = _decided(classifier, predictions)
+        more = _decided(classifier, predictions) if crossing is None else []
         if name == "test" and not options.data:
             more += _noted(Path(options.workdir), arguments, judged)
         if options.per_view:
-            more += _per_view(classifier, dataset.splits[name], batch_size=size)
+            more += _per_view(classifier, dataset, name, crossing, batch_size=size)
         if post:
-            after = metrics.evaluate(postprocess.apply(post, predictions), classifier.class_names)
+            changed = other_data.judged(postprocess.apply(post, found), dataset.splits[name], crossing)
+            after = metrics.evaluate(changed, dataset.class_names)
             changes = [f"{metrics.text(key)} {value:.4f}" for key, value in after.numbers().items()]
             seen = ", which it was fitted on" if name == "val" and options.post_process == "fit" else ""
             more.append(f"after post-processing{seen}: {', '.join(changes)}")
@@ -172,14 +167,16 @@ def _post_process(kind: str, classifier: Classifier, *, cache: Path) -> PostProc
     return found
 
 
-def _per_view(classifier: Classifier, split: Split, *, batch_size: int) -> list[str]:
+def _per_view(
+    classifier: Classifier, dataset: Dataset, name: str, crossing: Crossing | None, *, batch_size: int
+) -> list[str]:
     """A line for the accuracy of each view alone."""
     from emojax import metrics
 
-    found = {
-        name: metrics.evaluate(alone.predict_split(split, batch_size=batch_size), classifier.class_names).accuracy
-        for name, alone in classifier.per_view().items()
-    }
+    found, split = {}, dataset.splits[name]
+    for view, alone in classifier.per_view().items():
+        predictions = other_data.predict(alone, split, crossing, batch_size=batch_size)
+        found[view] = metrics.evaluate(other_data.judged(predictions, split, crossing), dataset.class_names).accuracy
     wide = max(map(len, found))
     return [f"view {name:<{wide}}  accuracy {value:.4f}" for name, value in found.items()]
 

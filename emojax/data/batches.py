@@ -13,7 +13,7 @@ import numpy as np
 
 from emojax.config import AugmentConfig
 from emojax.data import mixing, transforms
-from emojax.data.sampling import MIXING, Substitutes, generator
+from emojax.data.sampling import MIXING, Substitutes, drawn, generator
 from emojax.data.storage import Unreadable
 from emojax.types import Batch
 
@@ -117,6 +117,8 @@ class TrainBatch:
         live = (index >= 0) & (self.weight[planned] > 0)
         weight = np.where(live, self.weight[index], 0).astype(np.float32)
         label = self.label[np.where(index < 0, planned, index)]
+        if self.augment.draw_labels:
+            label = drawn(label, seed=self.seed, positions=positions)
         return self._mixed(step, Fields(image, label, weight, index, planned))
 
     def _fill(self, out: np.ndarray, position: int, record: int) -> int:

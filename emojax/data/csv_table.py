@@ -28,9 +28,9 @@ def _table(files: list[Path], config: DataConfig, seen: dict[str, str]) -> Table
     root_folder = files[0].parent
     root = Root(root_folder)
     wanted = [config.image_column, *(config.vote_columns or (config.label_column,)), *group_columns(config)]
-    names, places, rows = [], [], []
+    names, places, found = [], [], []
     for file in files:
-        for place, row in _rows(file, wanted):
+        for place, row in rows(file, wanted):
             try:
                 name = root.resolve(row[config.image_column].strip())
             except DataError as error:
@@ -40,21 +40,21 @@ def _table(files: list[Path], config: DataConfig, seen: dict[str, str]) -> Table
             seen[name] = place
             names.append(name)
             places.append(place)
-            rows.append(row)
-    votes = [_votes(row, config.vote_columns) for row in rows] if config.vote_columns else None
-    has_split = bool(rows) and config.split_column in rows[0]
+            found.append(row)
+    votes = [_votes(row, config.vote_columns) for row in found] if config.vote_columns else None
+    has_split = bool(found) and config.split_column in found[0]
     return Table(
         images=Files.of(root.real, names),
         ids=[printable(name) for name in names],
-        label=None if config.vote_columns else [row[config.label_column] for row in rows],
+        label=None if config.vote_columns else [row[config.label_column] for row in found],
         votes=votes,
         names=config.vote_columns if len(config.vote_columns) > 1 else (),
         slices={
-            c: [row[c] for row in rows]
+            c: [row[c] for row in found]
             for c in (*config.slice_columns, *group_columns(config))
-            if rows and c in rows[0]
+            if found and c in found[0]
         },
-        split=[row[config.split_column] for row in rows] if has_split else None,
+        split=[row[config.split_column] for row in found] if has_split else None,
         where=places.__getitem__,
     )
 
@@ -66,24 +66,30 @@ def _votes(row: dict[str, str], columns: tuple[str, ...]) -> list[str]:
     return row[columns[0]].strip().strip("[]()").replace(",", " ").replace(";", " ").split()
 
 
-def _rows(file: Path, wanted: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields ("file:line", {column: cell}) for every row that is not blank."""
+def rows(file: Path, wanted: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields ("file:line", {column: cell}) for every row that is not blank; names of columns lose stray blanks."""
+    found = cells(file)
+    header = [cell.strip() for cell in next(found, ("", []))[1]]
+    if missing := [column for column in wanted if column not in header]:
+        raise DataError(f"{file}:1: no column {missing[0]!r}; the columns are {', '.join(header) or '(none)'}")
+    if len(set(header)) != len(header):
+        raise DataError(f"{file}:1: two columns have the same name: {', '.join(header)}")
+    for place, row in found:
+        if len(row) != len(header):
+            raise DataError(f"{place}: {len(row)} cells, but the header has {len(header)}")
+        yield place, dict(zip(header, row, strict=True))
+
+
+def cells(file: Path, *, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:
+    """Yields ("file:line", cells) for every row that is not blank, the header included."""
     line = 1
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
-            if missing := [column for column in wanted if column not in header]:
-                raise DataError(f"{file}:1: no column {missing[0]!r}; the columns are {', '.join(header) or '(none)'}")
-            if len(set(header)) != len(header):
-                raise DataError(f"{file}:1: two columns have the same name: {', '.join(header)}")
-            for cells in reader:
+            reader = csv.reader(stream, strict=True, delimiter=delimiter)
+            for row in reader:
                 line = reader.line_num
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    raise DataError(f"{file}:{line}: {len(cells)} cells, but the header has {len(header)}")
-                yield f"{file}:{line}", dict(zip(header, cells, strict=True))
+                if row:
+                    yield f"{file}:{line}", row
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text after line {line}: {error.reason} at byte {error.start}") from error
     except csv.Error as error:

@@ -72,6 +72,14 @@ def from_votes(votes: Sequence[Sequence[Any]], *, names: tuple[str, ...], where:
 
     Raises `DataError` at the first row of another length, with a value that is negative or not finite, or all zero.
     """
+    out = checked_votes(votes, names=names, where=where)
+    sums = out.sum(1)
+    _refuse(~(sums > 0), "are all zero", votes, where)
+    return (out / sums[:, None]).astype(np.float32)
+
+
+def checked_votes(votes: Sequence[Sequence[Any]], *, names: tuple[str, ...], where: Where) -> np.ndarray:
+    """float64 [N, K] vote counts, rows may be all zero; otherwise as strict as `from_votes`."""
     out = np.zeros((len(votes), len(names)), np.float64)
     for i, row in enumerate(votes):
         if row is None or len(row) != len(names):
@@ -81,13 +89,12 @@ def from_votes(votes: Sequence[Sequence[Any]], *, names: tuple[str, ...], where:
             out[i] = [float(v) if v is not None else np.nan for v in row]
         except (TypeError, ValueError) as error:
             raise DataError(f"{where(i)}: votes must be numbers, found {list(row)}") from error
-    sums = out.sum(1)
-    for bad, reason in (
-        (~np.isfinite(out).all(1), "are not all finite numbers"),
-        ((out < 0).any(1), "contain a negative number"),
-        (~(sums > 0), "are all zero"),
-    ):
-        if bad.any():
-            i = int(np.flatnonzero(bad)[0])
-            raise DataError(f"{where(i)}: the votes {list(votes[i])} {reason}; leave the row out or correct it")
-    return (out / sums[:, None]).astype(np.float32)
+    _refuse(~np.isfinite(out).all(1), "are not all finite numbers", votes, where)
+    _refuse((out < 0).any(1), "contain a negative number", votes, where)
+    return out
+
+
+def _refuse(bad: Any, reason: str, votes: Sequence[Sequence[Any]], where: Where) -> None:
+    if bad.any():
+        i = int(np.flatnonzero(bad)[0])
+        raise DataError(f"{where(i)}: the votes {list(votes[i])} {reason}; leave the row out or correct it")

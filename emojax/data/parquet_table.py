@@ -23,27 +23,28 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
     else the sorted labels; for one list column of votes also the schema's `vote_names`. Rows are counted from 0.
     """
     files = split_files(path, ".parquet")
-    return assemble(path.stem, {name: _table(parts, config) for name, parts in files.items()}, config=config)
+    tables = {name: table(parts, [_read(file, config) for file in parts], config) for name, parts in files.items()}
+    return assemble(path.stem, tables, config=config)
 
 
-def _table(files: list[Path], config: DataConfig) -> Table:
-    parts = [_read(file, config) for file in files]
+def table(files: list[Path], parts: list[Any], config: DataConfig) -> Table:
+    """The Arrow tables `parts`, read from `files`, as one table of records."""
     places = [f"{file.name}:{row}" for file, part in zip(files, parts, strict=True) for row in range(part.num_rows)]
-    table = _concat(parts, files)
-    images = _images(table.column(config.image_column), files, config, places)
-    votes = _votes(table, config.vote_columns) if config.vote_columns else None
-    label = None if votes is not None else _labels(table.column(config.label_column), files[0], config.label_column)
-    split = table.column(config.split_column).to_pylist() if config.split_column in table.column_names else None
+    whole = _concat(parts, files)
+    images = _images(whole.column(config.image_column), files, config, places)
+    votes = _votes(whole, config.vote_columns) if config.vote_columns else None
+    label = None if votes is not None else _labels(whole.column(config.label_column), files[0], config.label_column)
+    split = whole.column(config.split_column).to_pylist() if config.split_column in whole.column_names else None
     return Table(
         images=images,
         ids=[printable(images.names[i].decode()) for i in range(len(images))] if isinstance(images, Files) else places,
         label=label,
         votes=votes,
-        names=_names(table.schema.metadata or {}, config, len(votes[0]) if votes else 0),
+        names=_names(whole.schema.metadata or {}, config, len(votes[0]) if votes else 0),
         slices={
-            c: ["" if v is None else str(v) for v in table.column(c).to_pylist()]
+            c: ["" if v is None else str(v) for v in whole.column(c).to_pylist()]
             for c in (*config.slice_columns, *group_columns(config))
-            if c in table.column_names
+            if c in whole.column_names
         },
         split=None if split is None else ["" if value is None else str(value) for value in split],
         where=lambda i: f"{files[0].parent / places[i].rpartition(':')[0]}: row {places[i].rpartition(':')[2]}",

@@ -7,7 +7,7 @@ All are pure functions of (seed, position), so that a resumed run and any number
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ _SUBSTITUTES = MIXING + _SAMPLING
 
 TRIES = 8
 """Substitutes that are tried of the record's own class, and then of any."""
+_DRAWING = 3 << 61
 
 
 def generator(seed: int, position: int) -> np.random.Generator:
@@ -30,6 +31,16 @@ def generator(seed: int, position: int) -> np.random.Generator:
     """
     key: Any = _Key(seed, position)  # NumPy takes any ISeedSequence; its type stubs only know one
     return np.random.Generator(np.random.Philox(key))
+
+
+def drawn(label: np.ndarray, *, seed: int, positions: Sequence[int]) -> np.ndarray:
+    """float32 [B, K]: for every row of `label` one class, drawn from its distribution by (seed, position)."""
+    out = np.zeros_like(label)
+    for i, position in enumerate(positions):
+        edges = np.cumsum(label[i], dtype=np.float64)
+        point = generator(seed, _DRAWING + position).random() * edges[-1]
+        out[i, int(np.searchsorted(edges[:-1], point, side="right"))] = 1
+    return out
 
 
 class _Key(np.random.bit_generator.ISeedSequence):

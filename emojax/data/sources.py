@@ -1,4 +1,4 @@
-"""Opening a data set: recognise the format, read, check every image, cut missing splits."""
+"""Opening a data set: read, check every image, cut missing splits."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from emojax.config import DataConfig
-from emojax.data import checks, corrections, emoji, folds, splits
+from emojax.data import checks, folds, splits
 from emojax.data.checks import Progress
-from emojax.data.tables import SPLITS, split_files
+from emojax.data.formats import read
+from emojax.data.tables import SPLITS
 from emojax.errors import DataError
 from emojax.types import Dataset, Joined, Picked, Split
-
-_SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".npz": "npz"}
-_EXPECTED = (
-    "expected emoji, tfds:NAME, a .csv, .parquet or .npz file, a folder with train.csv, train.parquet or train.npz, "
-    "a packed folder, or a folder of class folders"
-)
 
 
 def open_dataset(
@@ -95,85 +90,6 @@ def _check_labels(dataset: Dataset, config: DataConfig) -> None:
         checks.check_labels(dataset)
     except DataError as error:  # the short name of a set is often just "data": say where it lies
         raise DataError(f"{config.path}: {error}") from error
-
-
-def read(config: DataConfig) -> Dataset:
-    """The data set as its files, and `config.corrections`, state it: no image is decoded, no split is cut."""
-    dataset = _read(config)
-    return corrections.apply(dataset, Path(config.corrections).expanduser()) if config.corrections else dataset
-
-
-def _read(config: DataConfig) -> Dataset:
-    kind = recognise(config.path) if config.format == "auto" else config.format
-    if kind == "emoji":
-        return emoji.read(config=config)
-    if kind == "tfds":
-        from emojax.data import tfds
-
-        return tfds.read(config.path.removeprefix("tfds:"), config=config)
-    if not config.path:
-        raise DataError("config.data.path is empty; it names a folder or file, see emojax/config.py")
-    try:
-        return _read_files(kind, Path(config.path).expanduser(), config)
-    except PermissionError as error:
-        raise DataError(f"{error.filename}: may not be read ({error.strerror})") from error
-
-
-def _read_files(kind: str, path: Path, config: DataConfig) -> Dataset:
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file or folder")
-    if kind == "folder":
-        from emojax.data import folder
-
-        if not path.is_dir():
-            raise DataError(f"{path}: is a file; config.data.format = folder expects a folder")
-        return folder.read(path, config=config)
-    if kind == "packed":
-        from emojax.data import pack as reader
-    elif kind == "csv":
-        from emojax.data import csv_table as reader
-    elif kind == "parquet":
-        from emojax.data import parquet_table as reader
-    elif kind == "npz":
-        from emojax.data import npz as reader
-    else:
-        raise DataError(f"config.data.format: {kind!r} is unknown; {_EXPECTED}")
-    return reader.read(path, config=config)
-
-
-def recognise(path: str) -> str:
-    """The format of `path`: emoji, tfds, csv, parquet, npz, packed or folder. Raises `DataError` for anything else."""
-    if path == "emoji":
-        return "emoji"
-    if path.startswith("tfds:"):
-        return "tfds"
-    place = Path(path).expanduser()
-    if place.is_file():
-        kind = _SUFFIXES.get(place.suffix.lower())
-        if kind is None:
-            raise DataError(f"{path}: a file of type {place.suffix or '(no suffix)'}; {_EXPECTED}")
-        return kind
-    if not place.is_dir():
-        raise DataError(f"{path}: there is no such file or folder; {_EXPECTED}")
-    if (place / "pack.json").is_file():
-        return "packed"
-    kinds = [kind for suffix, kind in _SUFFIXES.items() if _has_split_files(place, suffix)]
-    if len(kinds) > 1:
-        raise DataError(f"{path}: has training files of the types {', '.join(kinds)}; choose by config.data.format")
-    if kinds:
-        return kinds[0]
-    visible = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
-    if any(entry.is_dir() for entry in visible):
-        return "folder"
-    shown = ", ".join(entry.name for entry in visible[:5]) or "nothing"
-    raise DataError(f"{path}: found {shown}{', …' if len(visible) > 5 else ''}; {_EXPECTED}")
-
-
-def _has_split_files(folder: Path, suffix: str) -> bool:
-    try:
-        return bool(split_files(folder, suffix))
-    except DataError:
-        return False
 
 
 def _without_unreadable(

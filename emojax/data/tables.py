@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from emojax.config import DataConfig
-from emojax.data import labels
+from emojax.data import labels, schemas, votes
 from emojax.errors import DataError
 from emojax.types import Dataset, Split
 
@@ -89,10 +89,16 @@ def assemble(name: str, tables: Mapping[str, Table], *, config: DataConfig, note
 
     Classes are `config.classes`, else what the first table states, else the distinct labels of all tables.
     """
-    names = config.classes or next(iter(tables.values())).names or _infer(tables)
+    columns = tuple(config.classes or next(iter(tables.values())).names or _infer(tables))
+    names = tuple(c for c in columns if not (config.vote_rule and schemas.is_no_class(c)))
     splits: dict[str, Split] = {}
+    notes = list(notes)
     for key, table in tables.items():
-        whole = _split(key or "train", table, names)
+        if config.vote_rule and table.votes is None:
+            raise DataError(
+                f"config.data.vote_rule = {config.vote_rule}: {name} has no votes (config.data.vote_columns)"
+            )
+        whole = _split(key or "train", table, columns, counts=bool(config.vote_rule))
         if key or table.split is None:
             splits[whole.name] = whole
             continue
@@ -101,7 +107,10 @@ def assemble(name: str, tables: Mapping[str, Table], *, config: DataConfig, note
             i = int(bad[0])
             raise DataError(f"{table.where(i)}: split {table.split[i]!r} is not one of train, val, test")
         splits = {s: whole.take(np.flatnonzero(found == s), name=s) for s in SPLITS if (found == s).any()}
-    return Dataset(name=name, class_names=tuple(names), splits=splits, notes=tuple(notes))
+    if config.vote_rule:
+        splits, told = _by_rule(splits, columns, names, config)
+        notes += told
+    return Dataset(name=name, class_names=names, splits=splits, notes=tuple(notes))
 
 
 def _infer(tables: Mapping[str, Table]) -> tuple[str, ...]:
@@ -112,8 +121,26 @@ def _infer(tables: Mapping[str, Table]) -> tuple[str, ...]:
     return labels.infer_names([value for table in tables.values() for value in table.label or ()])
 
 
-def _split(name: str, table: Table, names: tuple[str, ...]) -> Split:
-    if table.votes is not None:
+def _by_rule(
+    splits: Mapping[str, Split], columns: tuple[str, ...], names: tuple[str, ...], config: DataConfig
+) -> tuple[dict[str, Split], list[str]]:
+    """Splits whose labels are counts of votes for `columns`, with labels over the classes `names`; and notes."""
+    order = [columns.index(name) for name in names] + [i for i, column in enumerate(columns) if column not in names]
+    out: dict[str, Split] = {}
+    notes = []
+    for key, split in splits.items():
+        rule = config.vote_rule if key == "train" else config.vote_rule_eval or config.vote_rule
+        label, kept = votes.apply(split.label[:, order], len(names), rule)
+        out[key] = dataclasses.replace(split.take(kept), label=label)
+        notes.append(f"{key}: {len(kept):,} of {len(split):,} records have a label by the rule {rule}")
+    return out, notes
+
+
+def _split(name: str, table: Table, names: tuple[str, ...], *, counts: bool) -> Split:
+    """One table as a split; with `counts`, `label` is float64 [N, columns], the votes as they are."""
+    if table.votes is not None and counts:
+        label = labels.checked_votes(table.votes, names=names, where=table.where)
+    elif table.votes is not None:
         label = labels.from_votes(table.votes, names=names, where=table.where)
     else:
         ids = labels.class_ids(table.label or (), names=names, where=table.where)

@@ -1,0 +1,119 @@
+"""RAF-DB: basic (seven classes, numbered from 1) and compound (eleven), as released and as copied to Kaggle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emojax.config import DataConfig
+from emojax.data.csv_table import cells, rows
+from emojax.data.published import common
+from emojax.data.published.common import Record
+from emojax.data.schemas import SCHEMAS, Schema
+from emojax.errors import DataError
+from emojax.types import Dataset
+
+_LIST = Path("EmoLabel") / "list_patition_label.txt"  # the typo is the authors'
+EXPECTED = (
+    f"{_LIST} with labels 1 to 7 and Image/aligned/ (or Image/original/), or train/1..7/ and test/1..7/ with "
+    "train_labels.csv and test_labels.csv"
+)
+COMPOUND = f"{_LIST} with labels 1 to 11 and Image/aligned/ (or Image/original/)"
+
+
+def recognise(path: Path) -> bool:
+    """The official list with no label above 7, or Kaggle's numbered folders."""
+    home = _official(path, "basic")
+    return _kaggle(path) is not None or (home is not None and not _is_compound(home / _LIST))
+
+
+def certain(path: Path) -> bool:
+    """As `recognise`; numbered folders alone could be anything, the label files beside them are Kaggle's."""
+    home = _kaggle(path)
+    return recognise(path) and (home is None or _label_file(home, "train") is not None)
+
+
+def recognise_compound(path: Path) -> bool:
+    """The official list with labels above 7."""
+    home = _official(path, "compound")
+    return home is not None and _is_compound(home / _LIST)
+
+
+def read(path: Path, *, config: DataConfig) -> Dataset:
+    """RAF-DB basic: train and test; there is no official val split."""
+    home = _kaggle(path)
+    if home is not None:
+        return _read_kaggle(home, config)
+    return _read_official(_official(path, "basic") or path, SCHEMAS["rafdb"], config)
+
+
+def read_compound(path: Path, *, config: DataConfig) -> Dataset:
+    """RAF-DB compound: train and test."""
+    return _read_official(_official(path, "compound") or path, SCHEMAS["rafdb_compound"], config)
+
+
+def _official(path: Path, part: str) -> Path | None:
+    return next((home for home in (path, path / part) if (home / _LIST).is_file()), None)
+
+
+def _kaggle(path: Path) -> Path | None:
+    numbers = set("1234567")
+    return next(
+        (
+            home
+            for home in (path / "DATASET", path)
+            if all(set(common.folders(home / split)) == numbers for split in ("train", "test"))
+        ),
+        None,
+    )
+
+
+def _label_file(home: Path, split: str) -> Path | None:
+    return common.first(home / f"{split}_labels.csv", home.parent / f"{split}_labels.csv")
+
+
+def _is_compound(file: Path) -> bool:
+    try:
+        return any(row[-1].strip() in ("8", "9", "10", "11") for _, row in cells(file, delimiter=" "))
+    except DataError:
+        return False
+
+
+def _read_official(home: Path, schema: Schema, config: DataConfig) -> Dataset:
+    aligned = (home / "Image" / "aligned").is_dir()
+    splits: dict[str, list[Record]] = {"train": [], "test": []}
+    for where, row in cells(home / _LIST, delimiter=" "):
+        parts = [cell for cell in row if cell.strip()]
+        if len(parts) != 2:
+            raise DataError(
+                f"{where}: expected an image and a label, such as 'train_00001.jpg 5'; found {' '.join(row)!r}"
+            )
+        name, split = parts[0], parts[0].partition("_")[0]
+        if split not in splits:
+            raise DataError(f"{where}: image {name!r}: expected a name that begins with train_ or test_")
+        stem, dot, suffix = name.rpartition(".")
+        file = f"Image/aligned/{stem}_aligned{dot}{suffix}" if aligned else f"Image/original/{name}"
+        splits[split].append(Record(file, str(common.decoded(parts[1], schema, where)), where))
+    note = f"{'aligned' if aligned else 'original, not aligned,'} images; published numbers are on the aligned ones"
+    return common.dataset(home, splits, schema=schema, config=config, notes=(note,))
+
+
+def _read_kaggle(home: Path, config: DataConfig) -> Dataset:
+    schema = SCHEMAS["rafdb"]
+    splits: dict[str, list[Record]] = {}
+    for split in ("train", "test"):
+        found = {
+            name: (code, schema.name_of()[code])
+            for code in common.folders(home / split)
+            for name in common.pictures(home / split / code)
+        }
+        listed = _label_file(home, split)
+        for where, row in rows(listed, ["image", "label"]) if listed else ():
+            name, code = row["image"].strip(), row["label"].strip()
+            if name in found and found[name][0] != code:
+                raise DataError(f"{where}: {name} has the label {code}, but lies in {split}/{found[name][0]}")
+            found.setdefault(name, (code, str(common.decoded(code, schema, where))))
+        splits[split] = [
+            Record(f"{split}/{code}/{name}", label, str(home / split / code / name))
+            for name, (code, label) in sorted(found.items())
+        ]
+    return common.dataset(home, splits, schema=schema, config=config, notes=("Kaggle's copy",))
