@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from emojax import cli, config as config_lib
+from emojax import cli, config as config_lib, metrics
 from emojax.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,3 +56,9 @@ def test_numbers_are_the_measured_ones():
         assert f"{found['mean_accuracy']:.3f}" in row, (
             f"the README's row of {recipe} does not say {found['mean_accuracy']:.3f}"
         )
+
+
+def test_every_number_is_explained():
+    text = (ROOT / "docs/evaluation.md").read_text()
+    for name in metrics.NUMBERS:
+        assert f"| `{name}` |" in text, name
