@@ -40,6 +40,11 @@ class DataConfig:
     """Share that becomes `test` when the data have neither `val` nor `test`; 0 = no test split. In [0, 1)."""
     split_seed: int = 0
     """Seed of those cuts; independent of `Config.seed`, so that runs with several seeds share their splits."""
+    split_file: str = ""
+    """CSV that says which split each record belongs to, or that it is left out (`emojax data check --write-clean`)."""
+    leak_check: int = 1
+    """1 = look for val and test images that are also in an earlier split, mirrored, cropped, encoded again or brighter
+    ones included; reports then give their numbers with and without them. 0 = compare bytes only."""
     bad_limit: float = 0.05
     """Largest share of unreadable images that is skipped; above it the run refuses. In [0, 1]."""
     sampler: str = "shuffle"

@@ -185,6 +185,8 @@ class Dataset:
       skipped: (record id, reason) of every image that could not be read and was left out.
       notes: lines for the log and the report (how the splits were made, attribution).
       digest: of the ids, labels and image contents of all splits; "" where the images were not read.
+      leaked: split -> ids of its records that show a picture of an earlier split ("val": of train; "test": of train or
+        val), also cropped, mirrored or encoded again; None = nobody looked.
     """
 
     name: str
@@ -193,3 +195,4 @@ class Dataset:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     digest: str = ""
+    leaked: Mapping[str, frozenset[str]] | None = None

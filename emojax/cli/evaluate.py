@@ -45,7 +45,9 @@ def main(arguments: list[str]) -> int:
     source, cache = classifier.config.data, Path(options.workdir) / "data_check.json"
     if options.data:
         # Only where the data lie and what their columns are called carries over; classes come from the checkpoint.
-        source = dataclasses.replace(source, path=options.data, format="auto", classes=classifier.class_names)
+        source = dataclasses.replace(
+            source, path=options.data, format="auto", classes=classifier.class_names, split_file=""
+        )
     dataset = data.open_for_evaluation(source) if options.data else data.open_dataset(source, cache=cache)
     if dataset.class_names != classifier.class_names:
         raise CheckpointError(
