@@ -45,6 +45,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         seconds=ending.seconds,
         notes=dataset.notes,
         skipped=dataset.skipped + gone,
+        leaked=dataset.leaked,
         command=shlex.join(sys.argv),
         config_differences=tuple(config_json.differences(Config(), config)),
         candidates=compared,
@@ -65,6 +66,8 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         monitor.say(
             f"{name:<5} " + ", ".join(f"{metrics.text(key)} {value:.4f}" for key, value in judged.numbers().items())
         )
+        if stamp := report.stamp(name, found, dataset.class_names, leaked=dataset.leaked):
+            monitor.say(f"{'':<5} {stamp.text}")
         if parallel.is_main():
             report.write(folder / "report", split=name, report=judged, predictions=found, history=history, run=about)
     if parallel.is_main():

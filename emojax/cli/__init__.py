@@ -15,7 +15,7 @@ VERBS = {
     "study": "train several recipes with several seeds, and print one table",
     "kfold": "cross-validate a recipe",
     "ensemble": "average the predictions of several runs",
-    "data": "pack a data set into one file per split",
+    "data": "check a data set for copies, leaks and outliers; pack it into one file per split",
     "checkpoints": "list or verify the checkpoints of a run",
     "verify-resume": "prove on your recipe that a killed run loses nothing",
     "launch": "several processes of one training on this machine",

@@ -1,5 +1,5 @@
-"""`emojax data`: jobs on data sets. `pack` writes the images of each split into one file, for disks that are slow with
-many small ones."""
+"""`emojax data`: jobs on data sets. `check` looks for what is wrong with one, see `emojax data check --help`; `pack`
+writes the images of each split into one file, for disks that are slow with many small ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from pathlib import Path
 
 
 def main(arguments: list[str]) -> int:
-    """Packs a data set and tells how to train on the pack."""
+    """Checks a data set, or packs it and tells how to train on the pack."""
+    if arguments[:1] == ["check"]:
+        from emojax.cli import data_check
+
+        return data_check.main(arguments[1:])
     parser = argparse.ArgumentParser(
         prog="emojax data",
         description=__doc__,
         epilog="With --config, --config.KNOB=VALUE changes the recipe, as for emojax train.",
     )
-    parser.add_argument("job", choices=("pack",), help="what to do")
+    parser.add_argument("job", choices=("check", "pack"), help="what to do")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", metavar="RECIPE.py[:VARIANT]", help="pack this recipe's data, as it reads them")
     source.add_argument("--data", metavar="PATH", help="pack these data: a folder, .csv, .parquet or tfds:NAME")

@@ -1,4 +1,4 @@
-"""Split files: a CSV that says where each record of a data set belongs, so that a corrected split can be kept and shared.
+"""Split files: a CSV that says where each record of a data set belongs, so that a corrected split can be kept.
 
 Columns: `source` (the split in which the data have the record), `id`, `split` (train, val, test, or exclude) and
 `reason`, which is for people. Every record has one row.

@@ -12,11 +12,12 @@ from emojax import figures, plots, predictions_csv
 from emojax.files import write_bytes, write_json, write_text
 from emojax.metrics import Report
 from emojax.report import page
+from emojax.report.leaks import Stamp, stamp
 from emojax.report.run import Compared, RunInfo, StageRow
 from emojax.report.stages import compared_lines, stage_lines, stage_rows
 from emojax.types import Predictions
 
-__all__ = ["Compared", "RunInfo", "StageRow", "compared_lines", "stage_lines", "stage_rows", "write"]
+__all__ = ["Compared", "RunInfo", "StageRow", "Stamp", "compared_lines", "stage_lines", "stage_rows", "stamp", "write"]
 
 
 def write(
@@ -46,17 +47,19 @@ def write(
     write_bytes(folder / f"{split}-confusion.png", figures.png(figure))
     figure = plots.per_class(report, title=f"Precision, recall and F1 per class, {split}")
     write_bytes(folder / f"{split}-per-class.png", figures.png(figure))
-    write_json(folder / f"{split}.json", content(split, report, run))
+    found = stamp(split, predictions, report.class_names, leaked=run.leaked)
+    write_json(folder / f"{split}.json", content(split, report, run, found))
     predictions_csv.write(folder / f"{split}-predictions.csv", predictions, report.class_names)
-    write_text(folder / f"{split}.md", page.page(split, report, predictions, run))
+    write_text(folder / f"{split}.md", page.page(split, report, predictions, run, found))
     write_text(folder / "summary.md", page.index(_numbers(folder)))
 
 
-def content(split: str, report: Report, run: RunInfo) -> dict[str, Any]:
+def content(split: str, report: Report, run: RunInfo, leaks: Stamp | None) -> dict[str, Any]:
     """What SPLIT.json holds: the numbers at the top level, then where they come from."""
     return {
         "split": split,
         **report.to_json(),
+        "leak_check": leaks and {**dataclasses.asdict(leaks), "text": leaks.text},
         "step": run.step,
         "result": run.result,
         "selected_by": run.selected_by,
