@@ -38,10 +38,10 @@ _PARTS = 32
 """Numbers of the even and of the odd half of a descriptor."""
 
 _SAMPLE = 1500
-_LOST = 0.002
+_LOST = 0.0005
 """Share of the sample's changed pictures that candidates may lose."""
 
-_PER_IMAGE = 6
+_PER_IMAGE = 3
 """Candidates per image, about, that are judged at most: the most similar ones."""
 
 _FEW = 100
