@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-import pictures  # noqa: E402
+import pictures  # noqa: E402  # pyright: ignore[reportMissingImports]
 from PIL import Image  # noqa: E402
 
 from emojax.config import DataConfig  # noqa: E402

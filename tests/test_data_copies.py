@@ -36,7 +36,7 @@ def planted(images, each, *, seed=1):
 
 
 def test_planted_copies_of_drawings_are_found_and_nothing_else():
-    whole, pairs = planted(pictures.drawn(900), 150)
+    whole, pairs = planted(pictures.drawn(1500), 200)
     found = near_duplicates.search(thumbs(whole))
     got = set(map(tuple, found.index.tolist()))
     for kind, expected in pairs.items():
@@ -63,8 +63,20 @@ def test_planted_copies_of_faces_are_found():
     got = set(map(tuple, near_duplicates.search(thumbs(whole)).index.tolist()))
     for kind, expected in pairs.items():
         assert len(expected & got) >= 0.99 * len(expected), kind
-    wrong = {i for pair in got - set().union(*pairs.values()) for i in pair}
-    assert len(wrong) < 0.001 * len(whole)
+    # What nobody planted are copies that the first search missed; all of them were looked at by eye.
+    others = {i for pair in got - set().union(*pairs.values()) for i in pair}
+    assert len(others) < 0.005 * len(whole)
+
+
+@pytest.mark.slow
+def test_other_faces_are_no_false_alarms():
+    """Real pictures of which no two can be copies: faces, and faces upside down."""
+    images = pictures.faces("val")
+    if images is None:
+        pytest.skip("the faces of fer2013plus are not beside the checkout")
+    groups = np.repeat([0, 1], len(images))
+    found = near_duplicates.search(thumbs([*images, *(image[::-1] for image in images)]), groups=groups)
+    assert len(np.unique(found.index)) < 0.001 * len(groups)
 
 
 @pytest.mark.slow

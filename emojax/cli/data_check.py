@@ -109,7 +109,7 @@ def _findings(dataset: Dataset, found: Audit) -> dict[str, list[Any]]:
         return {"split": record.split, "id": record.id, "class": record.label} | ({"detail": detail} if detail else {})
 
     content, pairs = found.copies.content, found.copies.pairs
-    first = np.unique(content, return_index=True)[1]
+    first: list[int] = np.unique(content, return_index=True)[1].tolist()
     again = np.setdiff1d(np.arange(len(content)), first)
     values: dict[str, list[Any]] = {
         "unreadable": [{"id": name, "detail": reason} for name, reason in dataset.skipped],

@@ -38,11 +38,8 @@ _PARTS = 32
 """Numbers of the even and of the odd half of a descriptor."""
 
 _SAMPLE = 1500
-_LOST = 0.0005
-"""Share of the sample's changed pictures that candidates may lose."""
-
-_PER_IMAGE = 3
-"""Candidates per image, about, that are judged at most: the most similar ones."""
+_PER_IMAGE, _AT_LEAST = 3, 20_000
+"""Candidates that are judged at most, about: so many per image, or so many in all; the most similar ones."""
 
 _FEW = 100
 """Of so few images, all pairs are judged: a sample would say nothing about them."""
@@ -132,7 +129,7 @@ def _candidates(thumbs: np.ndarray, reach: np.ndarray, poll: Callable[[], None])
     rows = np.sort(rng.choice(n, min(n, 500), replace=False))
     scores = even[rows] @ even.T + np.abs(odd[rows] @ odd.T)
     share = (n - reach).sum() / n**2
-    most = min(1.0, _PER_IMAGE * n / max(1, share * n**2))
+    most = min(1.0, max(_PER_IMAGE * n, _AT_LEAST) / max(1, share * n**2))
     least = max(least, float(np.quantile(scores, 1 - most)))
 
     def tile(corner: tuple[int, int]) -> np.ndarray:
@@ -177,7 +174,7 @@ def _threaded(work: Callable[[Any], Any], items: Iterable[Any], poll: Callable[[
 
 def _descriptors(thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """(even [N, 32], odd [N, 32], least score): the score of a pair is the product of the even parts plus that of the
-    odd ones, minus for the mirror image; at most 1."""
+    odd ones, minus for the mirror image; at most 1. No changed picture of the sample scores less."""
     even, odd = _waves(thumbs)
     rng = np.random.default_rng(0)
     sample = np.tile(rng.choice(len(thumbs), min(_SAMPLE, len(thumbs)), replace=False), 4)
@@ -194,7 +191,7 @@ def _descriptors(thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     even, odd = descriptor(even, odd)
     changed_even, changed_odd = descriptor(changed_even, changed_odd)
     scores = (changed_even * even[sample]).sum(1) + (changed_odd * odd[sample]).sum(1)
-    return even, odd, float(np.quantile(scores, _LOST))
+    return even, odd, float(scores.min())
 
 
 @functools.cache

@@ -34,7 +34,7 @@ def open_dataset(
 
     Args:
       cache: JSON file that keeps the results of the check, so that a resumed run does not repeat it; made when missing.
-      progress: called with (images done, images in all) now and then.
+      progress: called with (images done, images in all) now and then, in the check and then in the look for copies.
       listed: called once before the first image is read with how many training records there will be at most: what
         it raises costs no waiting.
 
