@@ -7,6 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from emojax.cli import data_options
+
 
 def main(arguments: list[str]) -> int:
     """Checks a data set, or packs it and tells how to train on the pack."""
@@ -14,31 +16,15 @@ def main(arguments: list[str]) -> int:
         from emojax.cli import data_check
 
         return data_check.main(arguments[1:])
-    parser = argparse.ArgumentParser(
-        prog="emojax data",
-        description=__doc__,
-        epilog="With --config, --config.KNOB=VALUE changes the recipe, as for emojax train.",
-    )
+    parser = argparse.ArgumentParser(prog="emojax data", description=__doc__, epilog=data_options.EPILOG)
     parser.add_argument("job", choices=("check", "pack"), help="what to do")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config", metavar="RECIPE.py[:VARIANT]", help="pack this recipe's data, as it reads them")
-    source.add_argument("--data", metavar="PATH", help="pack these data: a folder, .csv, .parquet or tfds:NAME")
+    data_options.add(parser, "pack")
     parser.add_argument("--out", required=True, help="new folder for the pack")
-    from emojax.cli import runs
+    options, config = data_options.parse(parser, arguments)
 
-    options, overrides = runs.parse(parser, arguments)
-
-    from emojax.config import DataConfig
     from emojax.data import pack, sources
-    from emojax.errors import ConfigError
-    from emojax.main import config_from
     from emojax.progress import Terminal
 
-    if overrides and options.data:
-        raise ConfigError(f"{parser.prog}: {overrides[0]} needs a recipe: give --config instead of --data")
-    config = (
-        DataConfig(path=options.data) if options.data else config_from([f"--config={options.config}", *overrides]).data
-    )
     folder, dataset = Path(options.out), sources.read(config)
     terminal = Terminal(sys.stderr)
     lost = pack.write(

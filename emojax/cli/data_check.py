@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emojax.cli import runs
+from emojax.cli import data_options
 
 if TYPE_CHECKING:
     from emojax.data.audit import Audit
@@ -21,14 +21,8 @@ SHOWN = 3
 
 def main(arguments: list[str]) -> int:
     """Prints the findings; writes a corrected split file and a gallery where asked."""
-    parser = argparse.ArgumentParser(
-        prog="emojax data check",
-        description=__doc__,
-        epilog="With --config, --config.KNOB=VALUE changes the recipe, as for emojax train.",
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config", metavar="RECIPE.py[:VARIANT]", help="check this recipe's data")
-    source.add_argument("--data", metavar="PATH", help="check these data: a folder, .csv, .parquet, .npz or tfds:NAME")
+    parser = argparse.ArgumentParser(prog="emojax data check", description=__doc__, epilog=data_options.EPILOG)
+    data_options.add(parser, "check")
     parser.add_argument(
         "--write-clean", default="", metavar="FILE.csv", help="splits without copies, conflicts and unreadable images"
     )
@@ -36,20 +30,13 @@ def main(arguments: list[str]) -> int:
         "--gallery", default="", metavar="FILE.html", help="page that shows copies side by side with their classes"
     )
     parser.add_argument("--json", action="store_true", help="print all findings as JSON")
-    options, overrides = runs.parse(parser, arguments)
+    options, config = data_options.parse(parser, arguments)
 
-    from emojax.config import DataConfig
     from emojax.data import audit, sources, split_file
     from emojax.errors import ConfigError
     from emojax.files import plain
-    from emojax.main import config_from
     from emojax.progress import Terminal
 
-    if overrides and options.data:
-        raise ConfigError(f"{parser.prog}: {overrides[0]} needs a recipe: give --config instead of --data")
-    config = (
-        DataConfig(path=options.data) if options.data else config_from([f"--config={options.config}", *overrides]).data
-    )
     if options.write_clean and config.folds:
         raise ConfigError(
             f"{parser.prog}: --write-clean needs config.data.folds = 0; folds are cut from the clean data"
