@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -100,7 +101,12 @@ def find(
         return Copies(split, names, content, nothing, None)
     looks = _looks(dataset, names, first, split, progress)
     total = len(first)
-    pairs = near_duplicates.search(looks.thumbs, groups=groups if across else None, poll=lambda: progress(total, total))
+    poll = functools.partial(progress, total, total)
+    pairs = near_duplicates.search(looks.thumbs, groups=groups, poll=poll) if len(names) > 1 else None
+    if not across:
+        # Each search looks at the most similar candidates only; across splits, nothing that training finds is missed.
+        pairs = near_duplicates.merged(near_duplicates.search(looks.thumbs, poll=poll), pairs)
+    assert pairs is not None
     _save(cache, key, pairs)
     return Copies(split, names, content, pairs, looks)
 

@@ -93,6 +93,15 @@ def _search(thumbs: np.ndarray, groups: np.ndarray | None, poll: Callable[[], No
     return _judged(thumbs, candidates, textured, poll)
 
 
+def merged(first: Pairs, second: Pairs | None) -> Pairs:
+    """The pairs of both, each once."""
+    if second is None:
+        return first
+    both = [np.concatenate([getattr(part, name) for part in (first, second)]) for name in Pairs.__slots__]
+    index, rows = np.unique(both[0], axis=0, return_index=True)
+    return Pairs(index, both[1][rows], both[2][rows])
+
+
 def flat(thumbs: np.ndarray) -> np.ndarray:
     """bool [N]: thumbnails, uint8 [N, 32, 32], that show nothing, such as one colour."""
     return thumbs.std((1, 2)) < FLAT if len(thumbs) else np.zeros(0, bool)
