@@ -49,14 +49,17 @@ class DataConfig:
     split_column: str = "split"
     """CSV and parquet in one file: column with train, val or test; ignored when it does not exist."""
     corrections: str = ""
-    """CSV file with the columns id, action (drop, label or split) and value, as `emojax data labels` and
-    `emojax data check` write them; "" = the data as they are."""
+    """CSV file with the columns id, action (drop, label or split) and value, as `emojax data labels` and `emojax data
+    check --write-clean` write them; "" = the data as they are."""
     val_fraction: float = 0.1
     """Share of the training records that becomes `val`, stratified by class, when the data have none. In (0, 1)."""
     test_fraction: float = 0.1
     """Share that becomes `test` when the data have neither `val` nor `test`; 0 = no test split. In [0, 1)."""
     split_seed: int = 0
     """Seed of those cuts; independent of `Config.seed`, so that runs with several seeds share their splits."""
+    leak_check: int = 1
+    """1 = look for val and test images that are also in an earlier split, mirrored, cropped, encoded again or brighter
+    ones included; reports then give their numbers with and without them. 0 = compare bytes only."""
     bad_limit: float = 0.05
     """Largest share of unreadable images that is skipped; above it the run refuses. In [0, 1]."""
     sampler: str = "shuffle"

@@ -63,6 +63,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         seconds=ending.seconds,
         notes=(*dataset.notes, *ending.data_changes),
         skipped=dataset.skipped + gone,
+        leaked=dataset.leaked,
         command=shlex.join(sys.argv),
         config_differences=tuple(config_json.differences(Config(), config)),
         candidates=compared,
@@ -88,6 +89,8 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         bounds = intervals.of(found)
         for line in report.number_lines(name, judged, bounds):
             monitor.say(line)
+        if stamp := report.stamp(name, found, dataset.class_names, leaked=dataset.leaked):
+            monitor.say(f"  {stamp.text}")
         if parallel.is_main():
             report.write(
                 folder / "report", split=name, report=judged, bounds=bounds, predictions=found, history=history,

@@ -186,6 +186,8 @@ class Dataset:
       notes: lines for the log and the report (how the splits were made, attribution).
       digest: of the ids, labels and image contents of all splits; "" where the images were not read.
       contents: split -> N digests of its images; {} where they were not read.
+      leaked: split -> ids of its records that show a picture of an earlier split ("val": of train; "test": of train or
+        val), also cropped, mirrored or encoded again; None = nobody looked.
     """
 
     name: str
@@ -195,3 +197,4 @@ class Dataset:
     notes: tuple[str, ...] = ()
     digest: str = ""
     contents: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    leaked: Mapping[str, frozenset[str]] | None = None

@@ -71,6 +71,7 @@ _RANGES = {  # path: (lowest, highest, whether the ends are allowed)
     "data.test_fraction": (0, 1, "[)"),
     "data.bad_limit": (0, 1, "[]"),
     "data.subset": (0, 1, "[]"),
+    "data.leak_check": (0, 1, "[]"),
     "data.folds": (0, 1000, "[]"),
     "data.fold": (0, 999, "[]"),
     "data.workers": (0, 256, "[]"),

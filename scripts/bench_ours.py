@@ -38,9 +38,9 @@ def stages(options: dict) -> dict[str, float]:
 
 
 def main() -> None:
-    from emojax import parallel
+    from emojax import memory as allocator, parallel
 
-    memory.keep_freed()  # as the command does
+    allocator.keep_freed()  # as the command does
     parallel.prepare()
     versions = {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in VERSIONS}
     jobs = bench_protocol.Jobs(section, {"versions": versions, "devices": parallel.describe()})

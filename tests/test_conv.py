@@ -177,5 +177,5 @@ def test_native_padding_is_symmetric():
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
     y = conv.conv2d(x, jnp.ones((3, 3, 1, 1)), stride=2, padding=1)
     assert float(y[0, 0, 0, 0]) == 0 + 1 + 4 + 5
-    same = lax.conv_general_dilated(x, jnp.ones((3, 3, 1, 1)), (2, 2), "SAME", dimension_numbers=conv._DIMENSIONS)
+    same = lax.conv_general_dilated(x, jnp.ones((3, 3, 1, 1)), (2, 2), "SAME", dimension_numbers=windows._DIMENSIONS)
     assert float(same[0, 0, 0, 0]) != float(y[0, 0, 0, 0])

@@ -226,7 +226,7 @@ def test_npz_whole_split_and_grey(tmp_path):
     np.savez(tmp_path / "b.npz", train_image=grey[..., None], train_label=label, valid_image=grey, valid_label=label)
     both = opened(tmp_path / "b.npz")
     assert sizes(both) == {"train": 30, "val": 30} and both.class_names == ("0", "1", "2")
-    assert any("30 of 30 val images are also in the training split" in note for note in both.notes)
+    assert any("30 of 30 val images are also in train (30 byte for byte" in note for note in both.notes)
 
 
 def test_emoji_ships_with_the_package():

@@ -77,7 +77,7 @@ def folder(tmp_path):
 
 def read(folder, rows, tmp_path):
     file = tmp_path / "corrections.csv"
-    corrections.write(file, rows)
+    corrections.write(file, [corrections.Row(*row) for row in rows])
     return open_dataset(DataConfig(path=str(folder), corrections=str(file)))
 
 
@@ -104,7 +104,7 @@ def test_corrections_change_what_training_sees(folder, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,action\n", "expected the columns id, action, value"),
+        ("id,action\n", "expected the columns id, action, value, reason"),
         ("id,action,value\nx,eat,\n", r":2: expected an id, one of drop, label, split"),
         ("id,action,value\nNAME,drop,\nNAME,drop,\n", ":3: a second drop"),
         ("id,action,value\nnot/there.png,drop,\n", "1 of its records are not in"),
@@ -139,7 +139,7 @@ def test_the_verb_writes_a_table_a_page_and_corrections(folder, tmp_path, capsys
     assert f"{len(split)} images, of which 1 " in shown and "red, rather blue" in shown
     rows = list(csv.DictReader((out / "labels.csv").open()))
     assert len(rows) == len(split) and rows[0]["id"] == split.id[red] and rows[0]["likely"] == "1"
-    assert corrections.read(out / "corrections.csv") == [(split.id[red], "label", "blue")]
+    assert corrections.read(out / "corrections.csv") == [(split.id[red], "label", "blue", "likely label error")]
     page = (out / "labels.html").read_text()
     assert page.count("data:image/jpeg") == len(split) and "blue (95%)" in page
     fixed = open_dataset(DataConfig(path=str(folder), corrections=str(_in_train(out / "corrections.csv"))))
@@ -153,5 +153,5 @@ def test_the_verb_writes_a_table_a_page_and_corrections(folder, tmp_path, capsys
 def _in_train(path):
     """The same names are used by every split of the toy data."""
     rows = corrections.read(path)
-    corrections.write(path, [(f"train/{name}", action, value) for name, action, value in rows])
+    corrections.write(path, [row._replace(id=f"train/{row.id}") for row in rows])
     return path

@@ -22,7 +22,7 @@ VERBS = {
     "compare": "two runs on the same images, with intervals of the difference",
     "ensemble": "average the predictions of several runs",
     "report": "write the HTML page of a finished run again",
-    "data": "jobs on data sets: pack, labels",
+    "data": "check a data set for copies and leaks, find label errors, pack it into one file per split",
     "checkpoints": "list or verify the checkpoints of a run",
     "verify-resume": "prove on your recipe that a killed run loses nothing",
     "launch": "several processes of one training on this machine",

@@ -6,6 +6,7 @@ import importlib
 import sys
 
 JOBS = {
+    "check": "look for unreadable and odd images, copies, conflicting classes, and leaks across splits",
     "pack": "write the images of each split into one file",
     "labels": "rank likely label errors, from out-of-fold predictions",
 }

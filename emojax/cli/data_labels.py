@@ -50,9 +50,9 @@ def main(arguments: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "labels.csv", buffer.getvalue())
     values = [names[k] if options.action == "label" else "" for k in found.suggested[:count]]
-    corrections.write(
-        folder / "corrections.csv", [(name, options.action, value) for name, value in zip(ids, values, strict=False)]
-    )
+    chosen = zip(ids, values, strict=False)
+    rows_of = [corrections.Row(name, options.action, value, "likely label error") for name, value in chosen]
+    corrections.write(folder / "corrections.csv", rows_of)
     pictures = _page(place, folder / "labels.html", predictions, names, found)
     sys.stdout.write(f"{n:,} images, of which {likely:,} ({likely / n:.1%}) are likely mislabelled\n")
     wide = max(map(len, ids[:10]), default=0)

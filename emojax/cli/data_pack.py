@@ -6,33 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
+from emojax.cli import data_options
+
 
 def main(arguments: list[str]) -> int:
     """Packs a data set and tells how to train on the pack."""
-    parser = argparse.ArgumentParser(
-        prog="emojax data pack",
-        description=__doc__,
-        epilog="With --config, --config.KNOB=VALUE changes the recipe, as for emojax train.",
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--config", metavar="RECIPE.py[:VARIANT]", help="pack this recipe's data, as it reads them")
-    source.add_argument("--data", metavar="PATH", help="pack these data: a folder, .csv, .parquet or tfds:NAME")
+    parser = argparse.ArgumentParser(prog="emojax data pack", description=__doc__, epilog=data_options.EPILOG)
+    data_options.add(parser, "pack")
     parser.add_argument("--out", required=True, help="new folder for the pack")
-    from emojax.cli import runs
+    options, config = data_options.parse(parser, arguments)
 
-    options, overrides = runs.parse(parser, arguments)
-
-    from emojax.config import DataConfig
     from emojax.data import pack, sources
     from emojax.errors import ConfigError
-    from emojax.main import config_from
     from emojax.progress import Terminal
 
-    if overrides and options.data:
-        raise ConfigError(f"{parser.prog}: {overrides[0]} needs a recipe: give --config instead of --data")
-    config = (
-        DataConfig(path=options.data) if options.data else config_from([f"--config={options.config}", *overrides]).data
-    )
     folder = Path(options.out)
     if Path(config.path).is_dir() and folder.resolve().is_relative_to(Path(config.path).resolve()):
         raise ConfigError(f"--out={folder} lies inside the data; give a folder elsewhere")

@@ -73,6 +73,8 @@ def main(arguments: list[str]) -> int:
             changes = [f"{metrics.text(key)} {value:.4f}" for key, value in after.numbers().items()]
             seen = ", which it was fitted on" if name == "val" and options.post_process == "fit" else ""
             more.append(f"after post-processing{seen}: {', '.join(changes)}")
+        if stamp := report.stamp(name, predictions, classifier.class_names, leaked=dataset.leaked):
+            sys.stdout.write(f"  {stamp.text}\n")
         sys.stdout.writelines(f"  {line}\n" for line in more)
         if options.report:
             info = report.RunInfo(
@@ -85,6 +87,7 @@ def main(arguments: list[str]) -> int:
                 decision=classifier.decision.text() if classifier.decision else "",
                 notes=(*dataset.notes, *more),
                 skipped=dataset.skipped,
+                leaked=dataset.leaked,
                 command=f"emojax evaluate {shlex.join(arguments)}",
                 config_differences=tuple(config_json.differences(Config(), classifier.config)),
             )

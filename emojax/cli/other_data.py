@@ -68,6 +68,7 @@ def open_other(classifier: Classifier, options: argparse.Namespace) -> tuple[Dat
         path=options.data,
         format=options.format,
         protocol=options.protocol,
+        corrections="",
         subset=0,
         classes=tuple(name.strip() for name in options.classes.split(",") if name.strip()),
         vote_rule=own.vote_rule if own.vote_columns else "",

@@ -1,7 +1,7 @@
 """Corrections of a data set: a CSV file that drops records, labels them anew, or moves them to another split.
 
 Columns: id, as reports and `emojax data` spell it; action: drop, label or split; value: the class, or train, val or
-test. The data stay as they are on disk, and the file goes with a paper.
+test; reason, which is for people and may be missing. The data stay as they are on disk, and the file goes with a paper.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import io
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,10 +23,17 @@ from emojax.files import write_text
 from emojax.types import Dataset, Split
 
 ACTIONS = ("drop", "label", "split")
-_TITLES = ["id", "action", "value"]
+_TITLES = ["id", "action", "value", "reason"]
+_NEEDED = 3
 
-Row = tuple[str, str, str]
-"""(id, action, value)."""
+
+class Row(NamedTuple):
+    """One correction."""
+
+    id: str
+    action: str
+    value: str = ""
+    reason: str = ""
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
@@ -46,16 +54,16 @@ def read(path: Path) -> list[Row]:
         raise DataError(f"{path}: there is no such file of corrections") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file in UTF-8: {error}") from error
-    if titles != _TITLES:
+    if titles not in (_TITLES, _TITLES[:_NEEDED]):
         raise DataError(f"{path}: expected the columns {', '.join(_TITLES)}, found {', '.join(titles)}")
     seen: set[tuple[str, str]] = set()
     for line, row in enumerate(rows, start=2):
-        if len(row) != len(_TITLES) or row[1] not in ACTIONS:
+        if len(row) != len(titles) or row[1] not in ACTIONS:
             raise DataError(f"{path}:{line}: expected an id, one of {', '.join(ACTIONS)}, and a value")
         if (row[0], row[1]) in seen:
             raise DataError(f"{path}:{line}: a second {row[1]} for {row[0]}")
         seen.add((row[0], row[1]))
-    return [(row[0], row[1], row[2]) for row in rows]
+    return [Row(*row) for row in rows]
 
 
 def apply(dataset: Dataset, path: Path) -> Dataset:
@@ -65,10 +73,10 @@ def apply(dataset: Dataset, path: Path) -> Dataset:
     there is none of: the file then belongs to other data.
     """
     rows = read(path)
-    record = _finder(dataset, path, {row[0] for row in rows})
-    labels = {record[name]: _class(dataset, path, value) for name, action, value in rows if action == "label"}
-    moves = {record[name]: _named_split(path, value) for name, action, value in rows if action == "split"}
-    gone = {record[name] for name, action, _ in rows if action == "drop"}
+    record = _finder(dataset, path, {row.id for row in rows})
+    labels = {record[row.id]: _class(dataset, path, row.value) for row in rows if row.action == "label"}
+    moves = {record[row.id]: _named_split(path, row.value) for row in rows if row.action == "split"}
+    gone = {record[row.id] for row in rows if row.action == "drop"}
     parts: dict[str, list[Split]] = {name: [] for name in SPLITS}
     for name, original in dataset.splits.items():
         split = _relabelled(original, {i: k for (of, i), k in labels.items() if of == name}, len(dataset.class_names))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from emojax.config import DataConfig
-from emojax.data import checks, folds, splits
+from emojax.data import checks, copies, folds, splits
 from emojax.data.checks import Progress
 from emojax.data.formats import read
 from emojax.data.tables import SPLITS
@@ -29,16 +29,31 @@ def open_dataset(
 
     Args:
       cache: JSON file that keeps the results of the check, so that a resumed run does not repeat it; made when missing.
-      progress: called with (images done, images in all) now and then.
+      progress: called with (images done, images in all) now and then, in the check and then in the look for copies.
       listed: called once before the first image is read with how many training records there will be at most: what
         it raises costs no waiting.
 
     Unreadable images are left out and listed in `Dataset.skipped`; but one that could be read at an earlier check with
-    the same `cache` keeps its place and gets a note: a resumed run goes on as one that was not interrupted does. A set
-    without `val` gets one cut from `train`; one without both `val` and `test` gets both. Splits of small images of one
-    size are kept decoded in memory.
+    the same `cache` keeps its place and gets a note: a resumed run goes on as one that was not interrupted does. Copies
+    across splits are listed in `Dataset.leaked` (with `config.leak_check`; a file beside `cache` keeps what was found).
+    A set without `val` gets one cut from `train`; one without both `val` and `test` gets both. Splits of small images
+    of one size are kept decoded in memory.
     Raises `DataError`, naming file, row or class, when the data cannot be used.
     """
+    progress = progress or (lambda done, total: None)
+    dataset, digests = open_with_digests(config, cache=cache, progress=progress, listed=listed)
+    leaked, notes = None, tuple(checks.leaks(digests))
+    if config.leak_check:
+        kept = cache.with_name("copies.json") if cache else None
+        found = copies.find(dataset, digests, across=True, cache=kept, progress=progress)
+        leaked, notes = copies.leaks(dataset, found)
+    return dataclasses.replace(dataset, notes=(*dataset.notes, *notes), leaked=leaked)
+
+
+def open_with_digests(
+    config: DataConfig, *, cache: Path | None, progress: Progress, listed: Callable[[int], None] | None = None
+) -> tuple[Dataset, dict[str, list[str]]]:
+    """As `open_dataset`, before copies are looked for: (data set, {split: a digest of each image's bytes})."""
     dataset = read(config)
     for split in dataset.splits.values():
         if len(split) == 0:
@@ -48,17 +63,15 @@ def open_dataset(
     _check_labels(dataset, config)
     if listed:
         listed(len(dataset.splits["train"]) + (len(dataset.splits.get("val", ())) if config.folds else 0))
-    dataset, digests = _without_unreadable(dataset, config, cache, progress or (lambda done, total: None))
+    dataset, digests = _without_unreadable(dataset, config, cache, progress)
     if config.folds:
         dataset, digests = _one_fold(dataset, digests, config)
     dataset, digests = _with_all_splits(dataset, digests, config)
     _check_labels(dataset, config)
-    notes = (*dataset.notes, *checks.leaks(digests))
     compact = {name: _compact(split) for name, split in dataset.splits.items()}
     contents = {name: digests[name] for name in compact}
-    return dataclasses.replace(
-        dataset, splits=compact, notes=notes, digest=_digest(dataset, contents), contents=contents
-    )
+    made = dataclasses.replace(dataset, splits=compact, digest=_digest(dataset, contents), contents=contents)
+    return made, digests
 
 
 def _digest(dataset: Dataset, digests: dict[str, list[str]]) -> str:

@@ -91,7 +91,7 @@ def in_memory_order(x: Array) -> Array:
 def _dot(a: Array, b: Array, axis_a: int, axis_b: int, dtype: Any) -> Array:
     """Sums over `axis_a` of a matrix, or the last axis of [..., M], and `axis_b` of the matrix b: float32 or better."""
     wide = jnp.promote_types(dtype, jnp.float32)
-    flat = a.reshape(-1, a.shape[-1])  # XLA's CPU product is twice as slow on four axes
+    flat = a if a.ndim == 2 else a.reshape(-1, a.shape[-1])  # XLA's CPU product is twice as slow on four axes
     contract = (((axis_a,), (axis_b,)), ((), ()))
     found = lax.dot_general(flat.astype(dtype), b.astype(dtype), contract, preferred_element_type=wide)
     if jnp.dtype(dtype) == jnp.bfloat16:

@@ -13,11 +13,23 @@ from emojax.files import write_bytes, write_json, write_text
 from emojax.intervals import Intervals
 from emojax.metrics import Report
 from emojax.report import decisions, page
+from emojax.report.leaks import Stamp, stamp
 from emojax.report.run import Compared, RunInfo, StageRow
 from emojax.report.stages import compared_lines, number_lines, stage_lines, stage_rows
 from emojax.types import Predictions
 
-__all__ = ["Compared", "RunInfo", "StageRow", "compared_lines", "number_lines", "stage_lines", "stage_rows", "write"]
+__all__ = [
+    "Compared",
+    "RunInfo",
+    "StageRow",
+    "Stamp",
+    "compared_lines",
+    "number_lines",
+    "stage_lines",
+    "stage_rows",
+    "stamp",
+    "write",
+]
 
 
 def write(
@@ -57,20 +69,22 @@ def write(
     write_bytes(folder / f"{split}-risk-coverage.png", figures.png(figure))
     groups = slices.judge(predictions)
     more = {"calibration": sure.to_json(), "selective": order.to_json(), "slice_tests": slices.to_json(groups)}
-    write_json(folder / f"{split}.json", content(split, report, bounds, run) | more)
+    leaks = stamp(split, predictions, report.class_names, leaked=run.leaked)
+    write_json(folder / f"{split}.json", content(split, report, bounds, run, leaks) | more)
     predictions_csv.write(folder / f"{split}-predictions.csv", predictions, report.class_names)
-    text = page.page(split, report, bounds, predictions, run, decisions.section(split, sure, order), groups)
+    text = page.page(split, report, bounds, predictions, run, leaks, decisions.section(split, sure, order), groups)
     write_text(folder / f"{split}.md", text)
     write_text(folder / "summary.md", page.index(_numbers(folder)))
 
 
-def content(split: str, report: Report, bounds: Intervals, run: RunInfo) -> dict[str, Any]:
+def content(split: str, report: Report, bounds: Intervals, run: RunInfo, leaks: Stamp | None) -> dict[str, Any]:
     """What SPLIT.json holds: the numbers at the top level, then where they come from."""
     return {
         "split": split,
         **report.to_json(),
         "intervals": bounds.numbers,
         "class_intervals": bounds.per_class,
+        "leak_check": leaks and {**dataclasses.asdict(leaks), "text": leaks.text},
         "step": run.step,
         "result": run.result,
         "selected_by": run.selected_by,

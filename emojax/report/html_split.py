@@ -102,6 +102,8 @@ def _stamps(content: Mapping[str, Any], judged: int) -> list[dict[str, str]]:
             if judged == 1
             else {"kind": "warn", "text": f"judged {judged} times"}
         )
+    if leaks := content.get("leak_check"):
+        stamps.append({"kind": "warn" if leaks["numbers_without"] else "good", "text": leaks["text"]})
     if skipped := content.get("skipped_count", 0):
         stamps.append({"kind": "warn", "text": f"{skipped:,} unreadable"})
     return stamps

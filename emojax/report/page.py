@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from emojax.intervals import Intervals
 from emojax.metrics import NUMBERS, WEAK_F1, Report
 from emojax.progress import duration
 from emojax.report import stages
+from emojax.report.leaks import Stamp
 from emojax.report.markdown import code, count, escape, percent, table
 from emojax.report.run import RunInfo
 from emojax.slices import LEVEL, Group
@@ -34,6 +36,7 @@ def page(
     bounds: Intervals,
     predictions: Predictions,
     run: RunInfo,
+    leaks: Stamp | None,
     probabilities: str,
     groups: Sequence[Group],
 ) -> str:
@@ -41,6 +44,7 @@ def page(
     sections = [
         f"# Report: {escape(run.dataset)}, {escape(split)}",
         headline(report, bounds, run),
+        stamped(leaks),
         f"![Confusion matrix]({split}-confusion.png)",
         "## Classes\n\n" + classes(report, bounds),
         f"![Precision, recall and F1 per class]({split}-per-class.png)",
@@ -78,6 +82,17 @@ def headline(report: Report, bounds: Intervals, run: RunInfo) -> str:
         for name, value in report.numbers().items()
     ]
     return table(["Number", "Value", "95 % interval"], [("Images", f"{report.n:,}", ""), *rows])
+
+
+def stamped(leaks: Stamp | None) -> str:
+    """The stamp, and all numbers with and without the leaked images where there are some."""
+    if leaks is None:
+        return ""
+    if not leaks.numbers_without:
+        return f"**{escape(leaks.text)}**"
+    rows = [(TITLES[name], shown(name, value)) for name, value in leaks.numbers_without.items()]
+    intro = "These images show a picture of an earlier split, perhaps cropped, mirrored or encoded again."
+    return f"**{escape(leaks.text)}**\n\n{intro}\n\n" + table(["Number", "Without leaked images"], rows)
 
 
 def classes(report: Report, bounds: Intervals) -> str:
@@ -186,13 +201,21 @@ def _weights(run: RunInfo) -> str:
     return f"{run.result}, update {run.step:,}{chosen}"
 
 
-def index(numbers: dict[str, dict[str, float]]) -> str:
+def _stamp_text(values: Mapping[str, Any]) -> str:
+    leaks = values.get("leak_check")
+    return f" ({escape(leaks['text'])})" if leaks else ""
+
+
+def index(numbers: Mapping[str, Mapping[str, Any]]) -> str:
     """The first page: the headline numbers of every split that has a report; `numbers` is split -> name -> value."""
     rows = [
         [split, f"{values['n']:,}", *("-" if values.get(m) is None else shown(m, values[m]) for m in NUMBERS)]
         for split, values in numbers.items()
     ]
-    links = "\n".join(f"- [{escape(s)}]({s}.md): the full report; numbers in [{s}.json]({s}.json)" for s in numbers)
+    links = "\n".join(
+        f"- [{escape(s)}]({s}.md){_stamp_text(values)}: the full report; numbers in [{s}.json]({s}.json)"
+        for s, values in numbers.items()
+    )
     titles = ["Split", "Images", *(TITLES[name] for name in NUMBERS)]
     return f"# Report\n\n{table(titles, rows)}\n\n{links}\n\n![Training history](history.png)\n"
 

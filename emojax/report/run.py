@@ -48,6 +48,7 @@ class RunInfo:
       seconds: time spent training, None where it is not known.
       notes: lines about the data (how the splits were made, attribution).
       skipped: (record id, reason) of every image that could not be read.
+      leaked: `Dataset.leaked`.
       command: command line that made the run.
       config_differences: one line per knob that differs from the defaults.
       candidates: what the result was chosen from.
@@ -64,6 +65,7 @@ class RunInfo:
     seconds: float | None = None
     notes: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    leaked: Mapping[str, frozenset[str]] | None = None
     command: str = ""
     config_differences: tuple[str, ...] = ()
     candidates: tuple[Compared, ...] = ()

@@ -1,0 +1,169 @@
+"""Which records show the same picture, byte for byte or changed, and what that means: leaks and conflicting labels."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from emojax import files
+from emojax.data import near_duplicates, thumbnails
+from emojax.data.checks import Progress
+from emojax.data.near_duplicates import Pairs
+from emojax.data.tables import SPLITS
+from emojax.data.thumbnails import Looks
+from emojax.types import Dataset
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Copies:
+    """The N records of all splits, end to end, and the C different contents (byte strings) they have.
+
+    Attributes:
+      split: int64 [N], number of the record's split in `names`, which go from train to test.
+      names: the splits.
+      content: int64 [N], number of the record's content.
+      pairs: contents that show one picture although their bytes differ.
+      looks: of the C contents, or None where the pairs came from the cache.
+    """
+
+    split: np.ndarray
+    names: tuple[str, ...]
+    content: np.ndarray
+    pairs: Pairs
+    looks: Looks | None
+
+    def groups(self) -> np.ndarray:
+        """int64 [N]: records that show one picture, directly or through others, have one number."""
+        parent = np.arange(int(self.content.max(initial=-1)) + 1)
+
+        def root(i: int) -> int:
+            while parent[i] != i:
+                parent[i] = parent[parent[i]]
+                i = parent[i]
+            return i
+
+        for i, j in self.pairs.index.tolist():
+            parent[root(j)] = root(i)
+        roots = np.array([root(i) for i in range(len(parent))], np.int64)
+        return roots[self.content]
+
+    def leaked(self, *, changed: bool = True) -> np.ndarray:
+        """bool [N]: a record of an earlier split has the same bytes, or (`changed`) shows the same picture."""
+        first = np.full(int(self.content.max(initial=-1)) + 1, len(self.names))
+        np.minimum.at(first, self.content, self.split)
+        earliest = first.copy()
+        if changed:
+            for own, other in (self.pairs.index.T, self.pairs.index.T[::-1]):
+                np.minimum.at(earliest, own, first[other])
+        return earliest[self.content] < self.split
+
+    def origin(self, record: int) -> int:
+        """The first record of the earliest split that shows the same picture as `record`."""
+        index = self.pairs.index
+        own = self.content[record]
+        near = np.concatenate([[own], index[index[:, 0] == own, 1], index[index[:, 1] == own, 0]])
+        found = np.flatnonzero(np.isin(self.content, near))
+        found = found[found != record]
+        return int(found[np.lexsort((found, self.split[found]))[0]])
+
+
+def find(
+    dataset: Dataset, digests: Mapping[str, Sequence[str]], *, across: bool, cache: Path | None, progress: Progress
+) -> Copies:
+    """Looks at one record of each content and searches for copies.
+
+    Args:
+      digests: split -> a digest of the bytes of each record.
+      across: only pairs of different splits are looked for, which is all that leaks need; otherwise all.
+      cache: JSON file that keeps the pairs for as long as contents and splits stay the same; made when missing.
+      progress: called with (images done, images in all) now and then.
+    """
+    names = tuple(name for name in SPLITS if name in dataset.splits)
+    names += tuple(name for name in dataset.splits if name not in names)
+    split = np.concatenate([np.full(len(dataset.splits[name]), k, np.int64) for k, name in enumerate(names)])
+    all_digests = [digest for name in names for digest in digests[name]]
+    number: dict[str, int] = {}  # in the order of first occurrence, so contents are sorted by their first split
+    content = np.array([number.setdefault(digest, len(number)) for digest in all_digests], np.int64)
+    first = np.unique(content, return_index=True)[1]
+    groups = split[first]
+    key = _key(number, groups, across=across)
+    if known := _load(cache, key):
+        return Copies(split, names, content, known, None)
+    if across and len(names) == 1:
+        nothing = Pairs(np.zeros((0, 2), np.int64), np.zeros(0, bool), np.zeros(0, np.float32))
+        return Copies(split, names, content, nothing, None)
+    looks = _looks(dataset, names, first, split, progress)
+    total = len(first)
+    poll = functools.partial(progress, total, total)
+    pairs = near_duplicates.search(looks.thumbs, groups=groups, poll=poll) if len(names) > 1 else None
+    if not across:
+        # Each search looks at the most similar candidates only; across splits, nothing that training finds is missed.
+        pairs = near_duplicates.merged(near_duplicates.search(looks.thumbs, poll=poll), pairs)
+    assert pairs is not None
+    _save(cache, key, pairs)
+    return Copies(split, names, content, pairs, looks)
+
+
+def leaks(dataset: Dataset, found: Copies) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:
+    """({split: ids of its leaked records}, a note for every split that has some)."""
+    changed, same = found.leaked(), found.leaked(changed=False)
+    leaked, notes = {}, []
+    for k, name in enumerate(found.names):
+        mine = found.split == k
+        leaked[name] = frozenset(dataset.splits[name].id[changed[mine]].tolist())
+        if count := len(leaked[name]):
+            where = " or ".join(found.names[:k])
+            exact = int(same[mine].sum())
+            how = f"{exact:,} byte for byte, {count - exact:,} cropped, mirrored or encoded again"
+            notes.append(f"{count:,} of {mine.sum():,} {name} images are also in {where} ({how})")
+    return leaked, tuple(notes)
+
+
+def _looks(dataset: Dataset, names: Sequence[str], first: np.ndarray, split: np.ndarray, progress: Progress) -> Looks:
+    """A look at the first record of each content; `first` int64 [C] counts through all splits."""
+    parts, before = [], 0
+    for k, name in enumerate(names):
+        start = int(np.searchsorted(split, k))
+        wanted = first[split[first] == k] - start
+        parts.append(
+            thumbnails.look(
+                dataset.splits[name].images,
+                wanted,
+                progress=lambda done, _, before=before: progress(before + done, len(first)),
+            )
+        )
+        before += len(wanted)
+    return Looks(np.concatenate([p.thumbs for p in parts]), np.concatenate([p.size for p in parts]))
+
+
+def _key(contents: Mapping[str, int], groups: np.ndarray, *, across: bool) -> str:
+    digest = hashlib.sha256(f"copies {near_duplicates.VERSION} {across}\n".encode())
+    digest.update("\n".join(contents).encode())
+    digest.update(groups.astype("<i8").tobytes() if across else b"")
+    return digest.hexdigest()
+
+
+def _load(cache: Path | None, key: str) -> Pairs | None:
+    try:
+        stored = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
+        if stored.get("key") != key:
+            return None
+        index = np.array(stored["index"], np.int64).reshape(-1, 2)
+        return Pairs(index, np.array(stored["mirrored"], bool), np.array(stored["detail"], np.float32))
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return None  # no cache, or not ours: the search is simply made again
+
+
+def _save(cache: Path | None, key: str, pairs: Pairs) -> None:
+    if cache is None:
+        return
+    values = {name: getattr(pairs, name).tolist() for name in ("index", "mirrored", "detail")}
+    with contextlib.suppress(OSError):  # a cache that cannot be written is no error
+        files.write_text(cache, json.dumps({"key": key, **values}, separators=(",", ":")))

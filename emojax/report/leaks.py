@@ -1,0 +1,62 @@
+"""The stamp of a split: whether someone looked for its pictures in the training data, and what they change."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from emojax import metrics
+from emojax.types import Predictions
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stamp:
+    """What is known about leaks of one split.
+
+    Attributes:
+      checked: someone looked.
+      leaked: images that show a picture of an earlier split.
+      accuracy: of all images.
+      numbers_without: numbers of the report without the leaked images, {} where none leaked or nothing is left.
+    """
+
+    checked: bool
+    leaked: int = 0
+    accuracy: float = 0.0
+    numbers_without: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """`leak-checked`, `not leak-checked`, or the accuracy with and without the leaked images."""
+        if not self.checked:
+            return "not leak-checked"
+        if not self.leaked:
+            return "leak-checked"
+        without = f"{self.numbers_without['accuracy']:.4f}" if self.numbers_without else "nothing left"
+        return f"{self.leaked:,} leaked: accuracy {self.accuracy:.4f} with, {without} without them"
+
+
+def stamp(
+    split: str,
+    predictions: Predictions,
+    class_names: tuple[str, ...],
+    *,
+    leaked: Mapping[str, frozenset[str]] | None,
+) -> Stamp | None:
+    """The stamp of `split` from `Dataset.leaked`; None for splits that nothing can leak into."""
+    if split not in ("val", "test"):
+        return None
+    if leaked is None or split not in leaked:
+        return Stamp(checked=False)
+    clean = np.array([name not in leaked[split] for name in predictions.id.tolist()], bool)
+    # An image of weight 0 could not be read and takes no part in any number.
+    count = int((~clean & (predictions.weight > 0)).sum())
+    if not count:
+        return Stamp(checked=True)
+    rest: Mapping[str, float] = {}
+    if (predictions.weight[clean] > 0).any():
+        left = Predictions(*(getattr(predictions, name)[clean] for name in ("probs", "label", "weight", "id")))
+        rest = metrics.evaluate(left, class_names).numbers()
+    return Stamp(True, count, metrics.evaluate(predictions, class_names).accuracy, rest)
