@@ -221,7 +221,7 @@ def write(
         **dataclasses.asdict(decision),
         "sets": {**dataclasses.asdict(decision.sets), "limit": "inf" if math.isinf(limit) else limit},
     }
-    values = json.loads(json.dumps(values))
+    values = files.parse_json(json.dumps(values))
     path = workdir / checkpoint.RESULT / FILE
     files.write_json(path, {**values, "seal": checkpoint_meta.seal(values)})
     return path
@@ -237,7 +237,7 @@ def read(workdir: Path, *, class_names: Sequence[str], weights: str, views: str)
         return None, ""
     redo = f"run `emojax calibrate --workdir={workdir}` again"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = files.parse_json(path.read_text(encoding="utf-8"))
         seal = values.pop("seal")
         if seal != checkpoint_meta.seal(values):
             raise DataError(f"{path}: has been changed since it was written; {redo}")

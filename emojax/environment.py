@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
 from emojax import __version__, parallel
-from emojax.files import write_json
+from emojax.files import parse_json, write_json
 
 FILE = "environment.json"
 
@@ -54,7 +53,7 @@ def read(workdir: Path) -> list[dict[str, Any]]:
     path = workdir / FILE
     if not path.is_file():
         return []
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows = parse_json(path.read_text(encoding="utf-8"))
     return rows if isinstance(rows, list) else []
 
 

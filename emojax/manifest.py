@@ -29,7 +29,7 @@ def write(workdir: Path, fingerprint: str, dataset: Dataset) -> None:
 def differences(workdir: Path, fingerprint: str, dataset: Dataset) -> str:
     """What has changed since the data had `fingerprint`, in words."""
     try:
-        before = json.loads(_path(workdir, fingerprint).read_text(encoding="utf-8"))
+        before = files.parse_json(_path(workdir, fingerprint).read_text(encoding="utf-8"))
         changes = [*_changes(before, _records(dataset))]
     except (OSError, ValueError, AttributeError, TypeError):  # of an earlier emojax, or damaged
         changes = []

@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import re
+import subprocess
+import sys
 
 import pytest
 import tiny
@@ -133,8 +135,7 @@ def test_launch_starts_again_after_crashes_only(monkeypatch):
 
 
 def test_verbs_that_start_runs_hand_their_code_on(monkeypatch, tmp_path):
-    done = type("Done", (), {"returncode": 7})
-    monkeypatch.setattr(runs.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(runs, "start", lambda run: subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"]))
     with pytest.raises(TrainingError) as raised:
         runs.train(runs.Run("r.py", tmp_path, ()))
     assert raised.value.exit_code == 7

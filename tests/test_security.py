@@ -52,6 +52,7 @@ MAY_RUN = {  # who starts code, and which: everything else may not
     "runs.py": {"subprocess"},
     "launch.py": {"subprocess", "socket"},
     "memory.py": {"ctypes"},  # a setting of the C library
+    "workers.py": {"ctypes"},  # the type of shared memory
 }
 NETWORK = {
     "socket",

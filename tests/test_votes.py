@@ -32,6 +32,7 @@ def test_batches_draw_anew_in_every_pass_and_by_position_alone():
         label=np.tile(SHARES[:1], (4, 1)),
         weight=np.ones(4, np.float32),
         records=np.tile(np.arange(4), 100),
+        substitutes=lambda position, record: iter(()),
         share=batches.Share(4, 0, 1),
         augment=AugmentConfig(draw_labels=1),
         size=8,

@@ -107,13 +107,12 @@ def main(arguments: list[str]) -> int:
 
 def _check_raw(workdir: Path, split: str, *, step: int, views: str) -> None:
     """Raises `DataError` unless the predictions in the report are those of the result, untouched."""
-    import json
-
     from emojax.errors import DataError
+    from emojax.files import parse_json
 
     path = workdir / "report" / f"{split}.json"
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = parse_json(path.read_text(encoding="utf-8"))
         same = about["step"] == step and about["views"] == views and not about.get("decision")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error!r}); it is written when a run ends") from error

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from emojax.cli import runs, space
 from emojax.errors import ConfigError, TrainingError
-from emojax.files import write_json, write_text
+from emojax.files import parse_json, write_json, write_text
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -235,7 +235,7 @@ def _metric(recipe: str, overrides: Sequence[str]) -> tuple[str, bool]:
 
 def _same_search(study: Study, options: argparse.Namespace, parts: Sequence[Any], overrides: Sequence[str]) -> None:
     """Raises `ConfigError` when the folder belongs to another search."""
-    found = json.loads(json.dumps([options.config, [str(part) for part in parts], list(overrides), options.method]))
+    found = parse_json(json.dumps([options.config, [str(part) for part in parts], list(overrides), options.method]))
     before = study.user_attrs.get("search", found)
     if before != found:
         raise ConfigError(f"--workdir={options.workdir} belongs to another search; use another folder")

@@ -152,7 +152,7 @@ def _key(contents: Mapping[str, int], groups: np.ndarray, *, across: bool) -> st
 
 def _load(cache: Path | None, key: str) -> Pairs | None:
     try:
-        stored = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
+        stored = files.parse_json(cache.read_text(encoding="utf-8")) if cache else {}
         if stored.get("key") != key:
             return None
         index = np.array(stored["index"], np.int64).reshape(-1, 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from emojax.config import DataConfig
 from emojax.data.parquet_table import table
 from emojax.data.tables import SPLITS, assemble, group_columns, split_name
 from emojax.errors import DataError
+from emojax.files import parse_json
 from emojax.types import Dataset
 
 STATE, SPLIT_LIST = "state.json", "dataset_dict.json"
@@ -55,7 +55,7 @@ def _files(home: Path) -> list[Path]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: not readable JSON: {error}") from error
     if not isinstance(found, dict):

@@ -6,7 +6,6 @@ JSON file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from emojax import (
     selective,
     workdir,
 )
+from emojax.files import parse_json
 from emojax.metrics import NUMBERS
 from emojax.progress import duration
 from emojax.report.decisions import DEFINITIONS
@@ -161,4 +161,4 @@ def joined(parts: Sequence[Any]) -> Any:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; {} where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -103,6 +103,10 @@ def spiking(monkeypatch):
             def __exit__(self, *error):
                 loader.__exit__(*error)
 
+            @property
+            def unreadable(self):
+                return loader.unreadable
+
             def __next__(self):
                 found = next(loader)
                 self.step += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from emojax.data.published.common import Record
 from emojax.data.schemas import SCHEMAS, find
 from emojax.data.tables import SPLITS
 from emojax.errors import DataError
+from emojax.files import parse_json
 from emojax.types import Dataset
 
 EXPECTED = "info.json, train.json, val.json, test.json, image/CLASS/*.jpg and annotation/CLASS/*.json"
@@ -72,6 +72,6 @@ def _attributes(file: Path, wanted: list[str]) -> dict[str, str]:
 
 def _load(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: not readable JSON: {error}") from error

@@ -35,7 +35,7 @@ def read(folder: Path) -> dict[str, str]:
     total.update(repr(names).encode())
     kept = _cache() / f"npy-{total.hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, AttributeError):  # no cache, or a damaged one: read the files
-        found = json.loads(kept.read_text(encoding="utf-8"))
+        found = files.parse_json(kept.read_text(encoding="utf-8"))
         if isinstance(found, dict) and len(found) == len(names):
             return {str(key): str(value) for key, value in found.items()}
     with ThreadPoolExecutor(max_workers=8) as pool:  # on a disk that is cold, waiting is most of it
