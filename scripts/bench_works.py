@@ -143,7 +143,7 @@ WORKS: tuple[Work, ...] = (
         name="ConvNeXt-Tiny train step, remat against plain",
         unit="bytes",
         at_least=1.0,
-        options={**MEMORY, "number": "peak", "remat": 1},
+        options={**MEMORY, "number": "peak", "remat": "blocks"},
     ),
     Work(  # what may grow is a copy of the gradients; activations of all micro-batches at once would be near 0.3
         section="memory",

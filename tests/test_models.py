@@ -140,7 +140,7 @@ def test_bfloat16_keeps_parameters_statistics_and_logits_float32(family):
 @pytest.mark.parametrize("family", ["resnet", "convnext"])
 def test_recomputing_changes_neither_names_nor_numbers(family):
     plain, params, stats, image = make(family, drop_path=0.3)
-    again = make(family, drop_path=0.3, remat=1)[0]
+    again = make(family, drop_path=0.3, remat="blocks")[0]
     assert_close(plain.init(jax.random.key(0), 16), again.init(jax.random.key(0), 16), 0)
     key = jax.random.key(7)
     (_, (a, stats_a)), grads_a = grads(plain, params, stats, image, key)
@@ -282,7 +282,7 @@ def test_later_changes_of_the_config_do_not_reach_the_network():
         ({"dropout": 1.5}, r"config\.model\.dropout"),
         ({"drop_path": -0.1}, r"config\.model\.drop_path"),
         ({"compute": "float16"}, r"config\.model\.compute: expected one of 'float32', 'bfloat16'"),
-        ({"remat": 2}, r"config\.model\.remat"),
+        ({"remat": "all"}, r"config\.model\.remat"),
     ],
 )
 def test_bad_knobs_are_named(knobs, message):

@@ -49,7 +49,7 @@ def _conv2d(x: Array, kernel: Array, stride: int, padding: int, dtype: Any) -> A
 
 
 def _conv2d_fwd(x: Array, kernel: Array, stride: int, padding: int, dtype: Any) -> tuple[Array, tuple[Array, Array]]:
-    return _conv2d(x, kernel, stride, padding, dtype), (x, kernel)
+    return products.kept(_conv2d(x, kernel, stride, padding, dtype)), (x, kernel)
 
 
 def _conv2d_bwd(stride: int, padding: int, dtype: Any, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
@@ -69,7 +69,7 @@ def _conv2d_bwd(stride: int, padding: int, dtype: Any, saved: tuple[Array, Array
         return lax.platform_dependent(x, kernel, dy, cpu=cpu, default=native)
 
     dx = choose(_input_gradient_rule(x.shape, kernel.shape, dy.shape, stride, dtype), native_dx)
-    return dx, choose(_kernel_gradient_rule(x.shape, kernel.shape, stride), native_dw)
+    return products.together(dx, choose(_kernel_gradient_rule(x.shape, kernel.shape, stride), native_dw))
 
 
 _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)

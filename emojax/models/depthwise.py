@@ -55,7 +55,7 @@ def _depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 
 def _depthwise_fwd(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
-    return _depthwise(x, kernel, stride, padding), (x, kernel)
+    return products.kept(_depthwise(x, kernel, stride, padding)), (x, kernel)
 
 
 def _depthwise_bwd(stride: int, padding: int, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
@@ -70,7 +70,7 @@ def _depthwise_bwd(stride: int, padding: int, saved: tuple[Array, Array], dy: Ar
 
     cpu_dx, cpu_dw = (functools.partial(f, stride=stride, padding=padding) for f in (_cpu_dx, _cpu_dw))
     dx = lax.platform_dependent(x, kernel, dy, cpu=cpu_dx, default=native_dx)
-    return dx, lax.platform_dependent(x, kernel, dy, cpu=cpu_dw, default=native_dw)
+    return products.together(dx, lax.platform_dependent(x, kernel, dy, cpu=cpu_dw, default=native_dw))
 
 
 _depthwise.defvjp(_depthwise_fwd, _depthwise_bwd)
