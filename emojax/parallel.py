@@ -143,8 +143,13 @@ def placements(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:
 
 
 def put(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:
-    """The arrays where `placements` wants them. Inside `jax.jit` a constraint."""
+    """The arrays where `placements` wants them."""
     return jax.device_put(tree, placements(mesh, tree, rule))
+
+
+def constrain(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:
+    """As `put`, inside of `jax.jit`, where `jax.device_put` is ignored without a word."""
+    return jax.lax.with_sharding_constraint(tree, placements(mesh, tree, rule))
 
 
 def shapes(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:

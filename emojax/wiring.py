@@ -225,7 +225,7 @@ def _placed(function: step.Step, parts: Parts) -> step.Step:
 
     def train_step(state: TrainState, totals: Any, batch: Batch, key: jax.Array) -> tuple[TrainState, Any]:
         state, totals = function(state, totals, batch, key)
-        return parallel.put(parts.mesh, state, parts.config.parallel), totals
+        return parallel.constrain(parts.mesh, state, parts.config.parallel), totals
 
     return train_step
 

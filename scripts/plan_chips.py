@@ -1,4 +1,4 @@
-"""The chips that scripts/plan.py knows: what their makers say, and how a compiler without them is told what they are."""
+"""The chips that scripts/plan.py knows: what their makers say, and what a compiler without them must be told."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ CHIPS = {
         80e9,
         3.35e12,
         450e9,
-        "https://www.nvidia.com/en-us/data-center/h100/ (between nodes: one 400 Gb/s port for each GPU, as in DGX H100)",
+        "https://www.nvidia.com/en-us/data-center/h100/ (between nodes: a 400 Gb/s port for each GPU, as in DGX H100)",
         node=8,
         network=50e9,
         config=_H100,
@@ -82,10 +82,14 @@ def target(name: str, *, topology: str, devices: int) -> dict[str, Any]:
     chip = CHIPS[name]
     if chip.platform == "tpu":
         if devices or not re.fullmatch(r"\d+(x\d+){1,2}", topology):
-            raise PlanError(f"--topology: a {chip.name} needs chips per axis, for example --topology=4x4, and no --devices")
+            raise PlanError(
+                f"--topology: a {chip.name} needs chips per axis, for example --topology=4x4, and no --devices"
+            )
         return {"platform": "tpu", "topology": f"{name}:{topology}", "config": ""}
     if topology or devices < 1:
-        raise PlanError(f"--devices: a machine of {chip.name} needs their number, for example --devices=8, no --topology")
+        raise PlanError(
+            f"--devices: a machine of {chip.name} needs their number, for example --devices=8, no --topology"
+        )
     if devices > chip.node and devices % chip.node:
         raise PlanError(f"--devices: {devices} are no whole nodes of {chip.node}")
     nodes = math.ceil(devices / chip.node)

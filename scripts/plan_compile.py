@@ -1,6 +1,6 @@
 """The part of scripts/plan.py that runs in a target's environment: compiles a step, and prints what it needs as JSON.
 
-    python scripts/plan_compile.py REQUEST    # the keys of `plan.request`, as JSON
+python scripts/plan_compile.py REQUEST    # the keys of `plan.request`, as JSON
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def planned(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def compiled(lowered: Any, device: str, folder: Path) -> dict[str, Any]:
-    """Memory, text and seconds of compiling of a lowered program; kept in `folder`, as it may take a quarter of an hour."""
+    """Memory, text and seconds of compiling of a lowered program; kept in `folder`, as it may take long."""
     import jax
 
     mark = hashlib.sha256(f"{jax.__version__} {device} {lowered.as_text()}".encode()).hexdigest()[:16]

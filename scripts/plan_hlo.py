@@ -25,7 +25,7 @@ _FREE = {
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line: name, (bytes, whether in memory proper) per array of the result, operation, operands, the rest."""
+    """One line: name, (bytes, whether in the main memory) per array of the result, operation, operands, rest."""
 
     name: str
     arrays: tuple[tuple[int, bool], ...]
@@ -35,7 +35,7 @@ class Instruction:
 
 
 def arrays(shape: str) -> tuple[tuple[int, bool], ...]:
-    """(bytes, whether they lie in the device's memory) of every array of a shape, `(f32[2,3]{1,0}, bf16[4]{0:S(1)})`."""
+    """One line: name, (bytes, whether in main memory) per array of the result, operation, operands, the rest."""
     found = re.findall(r"([a-z]\w*)\[([\d,<=]*)\](\{[^}]*\})?", re.sub(r"/\*.*?\*/", "", shape))
     return tuple(
         (WIDTH.get(kind, 4) * math.prod(int(n.strip("<=")) for n in sizes.split(",") if n), "S(" not in layout)
@@ -153,7 +153,9 @@ def trips(attributes: str) -> int:
 def _traffic(made: Instruction, shapes: Mapping[str, Instruction]) -> float:
     if made.operation in _FREE or made.operation.endswith(("-done", "-update")):
         return 0
-    written = made.arrays[:1] if made.operation.endswith("-start") else made.arrays  # then comes the source itself
+    written = made.arrays
+    if made.operation.endswith("-start"):  # names its source too: a gathering first, a copy second
+        written = written[-1:] if made.operation.startswith(KINDS) else written[:1]
     read = [part for operand in made.operands for part in shapes[operand].arrays]
     return sum(size for size, in_memory in (*written, *read) if in_memory)
 

@@ -11,10 +11,10 @@ from plan_chips import Chip
 
 ASSUMPTIONS = (
     "Arithmetic: matrix products and convolutions at the chip's peak rate for bfloat16, all else free.",
-    "Memory: every operation of the compiled program reads its operands from memory once and writes its result once, at "
-    "the full bandwidth; what the compiler keeps on a TPU's chip is free.",
+    "Memory: every operation of the compiled program reads its operands once and writes its result once, at the full "
+    "bandwidth; what the compiler keeps on a TPU's chip is free.",
     "Messages: ring algorithms on all links at once, without latency; several nodes at the rate of the network.",
-    "Best: the three overlap completely. Worst: they do not overlap at all. Reading and decoding images is not counted.",
+    "Best: the three overlap completely. Worst: they do not overlap. Reading and decoding images is not counted.",
 )
 
 

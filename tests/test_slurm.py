@@ -1,6 +1,7 @@
 """scripts/slurm_train.sh with stand-ins for SLURM's commands: what it starts, passes on and gives back."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -8,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from emojax import main, parallel, validate
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "slurm_train.sh"
 
@@ -68,3 +71,16 @@ def test_what_needs_a_person_is_not_queued_again(cluster, code):
 def test_no_options_are_an_error():
     done = subprocess.run(["bash", str(SCRIPT)], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("usage: sbatch")
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections
+def test_the_commands_of_the_page_are_understood():
+    """Every option in docs/scaling.md is one that the command has."""
+    page = (SCRIPT.parents[1] / "docs" / "scaling.md").read_text().replace("\\\n", " ")
+    recipes = [re.findall(r'--config[\w.]*=[^\s"]+', line) for line in page.splitlines() if line.startswith("    ")]
+    recipes = [found for found in recipes if found]
+    assert len(recipes) >= 4
+    for found in recipes:
+        assert validate.validate(main.config_from(found)).batch_size >= 1
+    for variable in re.findall(r"`(EMOJAX_\w+)`", page):
+        assert variable in (parallel.COORDINATOR, parallel.PROCESSES, parallel.PROCESS)

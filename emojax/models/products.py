@@ -17,7 +17,6 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
-
 KEPT = "product"
 """Name of what `kept` marks."""
 
@@ -37,7 +36,9 @@ def together(dx: Array, dw: Array) -> tuple[Array, Array]:
     are made of, input and output gradient of every layer, until then: three times the memory of a GPU's step with
     `remat`. On CPUs a barrier orders nothing, and costs the fusion of what it stands between.
     """
-    return lax.platform_dependent(dx, dw, cpu=lambda *grads: grads, default=lambda *grads: lax.optimization_barrier(grads))
+    return lax.platform_dependent(
+        dx, dw, cpu=lambda *grads: grads, default=lambda *grads: lax.optimization_barrier(grads)
+    )
 
 
 def factor(dtype: Any) -> Any:
