@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> Config:
             mixup=0.2,
             mixup_probability=1.0,
         ),
-        model=ModelConfig(name="convnext_large", drop_path=0.3, head_scale=1e-3, compute="bfloat16", remat=1),
+        model=ModelConfig(name="convnext_large", drop_path=0.3, head_scale=1e-3, compute="bfloat16", remat="blocks"),
         loss=LossConfig(smoothing=0.1),
         optim=OptimConfig(learning_rate=5e-5, weight_decay=0.05, layer_decay=0.8 if variant == "layer_decay" else 1.0),
         average=AverageConfig(name="swa", swa_start=60, swa_first=1),

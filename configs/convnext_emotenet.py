@@ -95,7 +95,7 @@ def get_config(variant: str = "") -> Config:
             dropout=0.5,
             feature_dropout=0.3,
             compute="bfloat16",
-            remat=1,
+            remat="blocks",
         ),
         loss=LOSS,
         distill=DistillConfig(alpha=0.4, temperature=2.5, attention=0.1 if variant == "transfer" else 0.0),

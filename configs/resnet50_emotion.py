@@ -69,7 +69,7 @@ def get_config(variant: str = "") -> Config:
             cutmix=1.0,
             cutmix_probability=0.25,
         ),
-        model=ModelConfig(**network, compute="bfloat16", remat=1),
+        model=ModelConfig(**network, compute="bfloat16", remat="blocks"),
         loss=LossConfig(name="ce_focal", alpha=0.25, gamma=2.0, class_weights="balanced", mixed="parts"),
         optim=OptimConfig(learning_rate=5e-3, weight_decay=1e-4, no_decay="", clip_norm=1.0, accumulate=4),
         schedule=ScheduleConfig(name="onecycle", rise=0.1),

@@ -199,8 +199,9 @@ class ModelConfig:
     """Type that the factors of dense layers' and convolutions' products are rounded to; sums and all else stay as they
     are. Empty = `compute`, or bfloat16: with float32 activations the fastest on CPUs that have bfloat16
     products (AVX512_BF16), and what TPUs do with float32 anyway."""
-    remat: int = 0
-    """1 = recompute block activations in the backward pass: less memory, about a third more time."""
+    remat: str = ""
+    """What the backward pass of a block computes again instead of keeping it. products: norms and activation functions,
+    two fifths less memory for ConvNeXt; blocks: all but the block's input, least memory and a third more arithmetic."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +63,22 @@ def join(config: ParallelConfig) -> str:
 
 @contextlib.contextmanager
 def mesh(fsdp: int = 1) -> Iterator[Mesh]:
-    """Enters the mesh over all devices of all processes: axes `data` and `fsdp` (that many devices).
+    """Enters the mesh over all devices of all processes, see `grid`."""
+    made = grid(jax.devices(), fsdp)
+    with jax.set_mesh(made):
+        yield made
 
-    Raises `ConfigError` when the devices cannot be divided so.
+
+def grid(devices: Sequence[Any], fsdp: int) -> Mesh:
+    """A mesh over devices, which need not be here: axes `data` and `fsdp` (that many devices).
+
+    Raises `ConfigError` when they cannot be divided so.
     """
-    count = jax.device_count()
+    count = len(devices)
     if count % fsdp:
         raise ConfigError(f"config.parallel.fsdp: {count} devices cannot be divided into groups of {fsdp}")
     # Auto axes: under JAX's newer default (Explicit) Linen's dropout fails with a sharding error.
-    made = jax.make_mesh((count // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
-    with jax.set_mesh(made):
-        yield made
+    return jax.make_mesh((count // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def process() -> tuple[int, int]:
@@ -114,12 +119,13 @@ def describe() -> str:
     return f"{jax.device_count()} x {device.device_kind} ({device.platform})"
 
 
-def check_batch(batch_size: int, *, knob: str) -> None:
-    """Raises `ConfigError` when a global batch cannot be cut evenly over the devices."""
-    if batch_size % jax.device_count():
+def check_batch(batch_size: int, *, knob: str, devices: int = 0) -> None:
+    """Raises `ConfigError` when a global batch cannot be cut evenly over the devices: all, or so many."""
+    count = devices or jax.device_count()
+    if batch_size % count:
         raise ConfigError(
-            f"config.{knob}: {batch_size} images cannot be shared evenly by {jax.device_count()} devices; "
-            f"choose a multiple of {jax.device_count()}"
+            f"config.{knob}: {batch_size} images cannot be shared evenly by {count} devices; "
+            f"choose a multiple of {count}"
         )
 
 
@@ -146,8 +152,13 @@ def placements(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:
 
 
 def put(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:
-    """The arrays where `placements` wants them. Inside `jax.jit` a constraint."""
+    """The arrays where `placements` wants them."""
     return jax.device_put(tree, placements(mesh, tree, rule))
+
+
+def constrain(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:
+    """As `put`, inside of `jax.jit`, where `jax.device_put` is ignored without a word."""
+    return jax.lax.with_sharding_constraint(tree, placements(mesh, tree, rule))
 
 
 def shapes(mesh: Mesh, tree: Tree, rule: ParallelConfig) -> Tree:
@@ -166,10 +177,24 @@ def shard(mesh: Mesh, batch: Batch, *, accumulate: int = 1) -> Batch:
     def place(x: np.ndarray) -> jax.Array:
         if accumulate > 1:
             x = x.reshape(accumulate, -1, *x.shape[1:])
-        axes = (None, BATCH_AXES) if accumulate > 1 else (BATCH_AXES,)
-        return jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec(*axes)), x)
+        return jax.make_array_from_process_local_data(_batch_placement(mesh, accumulate), x)
 
     return jax.tree.map(place, batch)
+
+
+def batch_shapes(mesh: Mesh, batch: Batch, *, accumulate: int = 1) -> Batch:
+    """Shapes as `shard` puts them on the devices, of a global batch of shapes."""
+    placed = _batch_placement(mesh, accumulate)
+
+    def shape(x: Any) -> jax.ShapeDtypeStruct:
+        cut = (accumulate, x.shape[0] // accumulate, *x.shape[1:]) if accumulate > 1 else x.shape
+        return jax.ShapeDtypeStruct(cut, x.dtype, sharding=placed)
+
+    return jax.tree.map(shape, batch)
+
+
+def _batch_placement(mesh: Mesh, accumulate: int) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(*(None, BATCH_AXES) if accumulate > 1 else (BATCH_AXES,)))
 
 
 def to_host(x: jax.Array) -> np.ndarray:
@@ -181,12 +206,14 @@ def to_host(x: jax.Array) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))
 
 
-def compiler_options() -> dict[str, Any]:
-    """For `jax.jit` of whole steps: on CPUs vectors as wide as the processor has them, where XLA takes half of that.
+def compiler_options(mesh: Mesh | None = None) -> dict[str, Any]:
+    """For `jax.jit` of whole steps, on a mesh or where JAX puts them by itself: on CPUs vectors as wide as the
+    processor has them, where XLA takes half of that.
 
     It shortens the steps of ConvNeXt-Tiny by 5 to 10 % on two AVX-512 cores; narrower processors ignore it.
     """
-    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    return {"xla_cpu_prefer_vector_width": 512} if platform == "cpu" else {}
 
 
 def prepare() -> None:

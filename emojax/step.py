@@ -55,7 +55,7 @@ def make(
       accumulate: micro-batches per step; > 1 expects batch arrays [A, B / A, ...].
     """
 
-    def micro_step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Any, Array]:
+    def micro_step(state: TrainState, batch: Batch, key: Array, good: Array) -> tuple[TrainState, Any, Array]:
         image = preprocess(batch.image)
         taught = None
         if distill is not None:
@@ -89,7 +89,7 @@ def make(
         )
         # One number that is not finite would spoil weights, moments and statistics for good: such an update is left
         # out, and counted. The branch costs nothing; a `where` on every array costs a sixth of a step.
-        good = jnp.isfinite(measured.loss.total) & jnp.isfinite(measured.grad_norm.value)
+        good = good & jnp.isfinite(measured.loss.total) & jnp.isfinite(measured.grad_norm.value)
 
         def updated() -> tuple[Tree, Tree]:
             updates, opt_state = tx.update(grads, state.opt_state, state.params, rate=now)
@@ -102,24 +102,39 @@ def make(
 
     def train_step(state: TrainState, totals: Any, batch: Batch, key: Array) -> tuple[TrainState, Any]:
         key = jax.random.fold_in(key, state.step)  # randomness is a function of the step: nothing to save
+        fine = jnp.ones((), bool)
         if accumulate == 1:
-            new, measured, good = micro_step(state, batch, key)
+            new, measured, good = micro_step(state, batch, key, fine)
         else:
 
             def body(carry: Any, xs: Any) -> tuple[Any, None]:
                 (state, measured, good), (micro, i) = carry, xs
-                state, more, fine = micro_step(state, micro, jax.random.fold_in(key, i))
-                return (state, measured.merge(more), good & fine), None
+                state, more, good = micro_step(state, micro, jax.random.fold_in(key, i), good)
+                return (state, measured.merge(more), good), None
 
-            start = (state, metrics.empty(), jnp.ones((), bool))
+            start = (state, metrics.empty(), fine)
             (new, measured, good), _ = jax.lax.scan(body, start, (batch, jnp.arange(accumulate)))
-            new = _where(good, new, state)  # one bad micro-batch: as if there had been none of them
+            # After a bad micro-batch none is taken, and so not the last, which alone moves weights and moments: no copy
+            # of the state before is needed to leave out the update as a whole.
+            new = dataclasses.replace(
+                new,
+                opt_state=_none_accumulated(new.opt_state),
+                model_state=_where(good, new.model_state, state.model_state),
+            )
         measured = _where(good, measured, metrics.skip())
         step = state.step + 1
         following = average(state.average, new.params, new.model_state, step)
         return dataclasses.replace(new, step=step, average=following), totals.merge(measured)
 
     return train_step
+
+
+def _none_accumulated(opt_state: Any) -> Any:
+    """The state of `optax.MultiSteps` between two updates."""
+    return opt_state._replace(
+        mini_step=jnp.zeros_like(opt_state.mini_step),
+        acc_grads=jax.tree.map(jnp.zeros_like, opt_state.acc_grads),
+    )
 
 
 def _where(good: Array, new: Tree, old: Tree) -> Tree:

@@ -12,7 +12,7 @@ from emojax import class_weights, losses, metrics, optim, schedules, views
 from emojax.config import Config, LossConfig, ScheduleConfig, StageConfig, items
 from emojax.data import formats, geometry, policies, protocols, transforms, votes
 from emojax.errors import ConfigError
-from emojax.models import heads
+from emojax.models import heads, layers
 
 
 def _check(path: str, value: Any, ok: bool, expected: str) -> None:
@@ -43,6 +43,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.head_attention": ("none", "tokens", "pooled", "gate"),
     "model.compute": ("float32", "bfloat16"),
     "model.products": ("", "bfloat16"),
+    "model.remat": ("", *layers.REMAT),
     "loss.name": tuple(losses.LOSSES),
     "loss.smoothing_style": tuple(losses.SMOOTHING),
     "loss.mixed": tuple(losses.MIXED),
@@ -106,7 +107,6 @@ _RANGES = {  # path: (lowest, highest, whether the ends are allowed)
     "model.head_scale": (0, 1e3, "[]"),
     "model.final_relu": (0, 1, "[]"),
     "model.layer_scale": (0, 1, "[]"),
-    "model.remat": (0, 1, "[]"),
     "loss.smoothing": (0, 1, "[)"),
     "loss.smooth_mixed": (0, 1, "[]"),
     "loss.gamma": (0, 100, "[]"),

@@ -152,6 +152,29 @@ def _initial(parts: Parts, key: jax.Array) -> TrainState:
     return TrainState(step, params, model_state, opt_state, average, {}, scale)
 
 
+def state_shapes(parts: Parts, *, teacher: bool) -> TrainState:
+    """The shapes of a state and where its arrays lie; `teacher`: of one that distils."""
+    like = jax.eval_shape(lambda: _initial(parts, parts.key))
+    if teacher:
+        like = dataclasses.replace(like, teacher={"params": like.params, "model_state": like.model_state})
+    return parallel.shapes(parts.mesh, like, parts.config.parallel)
+
+
+def step_shapes(parts: Parts, stage: Stage) -> tuple[TrainState, metrics.TrainMetrics, Batch, Any]:
+    """What the step of a stage takes, as shapes with their places: enough to compile it, on any mesh."""
+    count, classes = parts.update_images, len(parts.dataset.class_names)
+    batch = Batch(
+        image=jax.ShapeDtypeStruct((count, stage.image_size, stage.image_size, 3), np.uint8),
+        label=jax.ShapeDtypeStruct((count, classes), np.float32),
+        weight=jax.ShapeDtypeStruct((count,), np.float32),
+        index=jax.ShapeDtypeStruct((count,), np.int32),
+    )
+    whole = jax.eval_shape(lambda: (metrics.TrainMetrics.empty(), parts.key))
+    totals, key = parallel.shapes(parts.mesh, whole, parts.config.parallel)
+    batch = parallel.batch_shapes(parts.mesh, batch, accumulate=parts.config.optim.accumulate)
+    return state_shapes(parts, teacher=stage.distill), totals, batch, key
+
+
 def _shapes(parts: Parts) -> Tree:
     return jax.eval_shape(lambda: parts.model.init(parts.key, parts.stages[0].image_size))[0]
 
@@ -198,7 +221,7 @@ def _compile(parts: Parts, stage: Stage) -> step.Step:
         accumulate=config.optim.accumulate,
     )
     placed = _placed(function, parts) if parts.mesh.shape["fsdp"] > 1 else function
-    return jax.jit(placed, donate_argnums=0, compiler_options=parallel.compiler_options())
+    return jax.jit(placed, donate_argnums=0, compiler_options=parallel.compiler_options(parts.mesh))
 
 
 def _placed(function: step.Step, parts: Parts) -> step.Step:
@@ -206,7 +229,7 @@ def _placed(function: step.Step, parts: Parts) -> step.Step:
 
     def train_step(state: TrainState, totals: Any, batch: Batch, key: jax.Array) -> tuple[TrainState, Any]:
         state, totals = function(state, totals, batch, key)
-        return parallel.put(parts.mesh, state, parts.config.parallel), totals
+        return parallel.constrain(parts.mesh, state, parts.config.parallel), totals
 
     return train_step
 
@@ -267,10 +290,7 @@ def rescaled(mesh: Mesh, state: TrainState, scale: float) -> TrainState:
 
 def restored(parts: Parts, checkpointer: checkpoint.Checkpointer, step: int) -> tuple[TrainState, checkpoint.Meta]:
     """The state and description of a checkpoint; refuses one of other classes."""
-    like = jax.eval_shape(lambda: _initial(parts, parts.key))
-    if checkpointer.teacher_at(step):
-        like = dataclasses.replace(like, teacher={"params": like.params, "model_state": like.model_state})
-    state, meta = checkpointer.restore(parallel.shapes(parts.mesh, like, parts.config.parallel), step)
+    state, meta = checkpointer.restore(state_shapes(parts, teacher=checkpointer.teacher_at(step)), step)
     if meta.class_names != parts.dataset.class_names:
         raise CheckpointError(
             f"the checkpoint's classes are {', '.join(meta.class_names)}; "

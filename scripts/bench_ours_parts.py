@@ -33,7 +33,7 @@ def build(options: dict[str, Any], compute: str) -> wiring.Parts:
             name=options["model"],
             compute="float32" if compute == PRODUCTS else compute,
             products="bfloat16" if compute == PRODUCTS else "",
-            remat=options.get("remat", 0),
+            remat=options.get("remat", ""),
         ),
         optim=OptimConfig(accumulate=options.get("accumulate", 1)),
     )

@@ -155,7 +155,7 @@ WORKS: tuple[Work, ...] = (
         section="memory",
         name="ConvNeXt-Tiny train step, remat against plain",
         unit="bytes",
-        options={**MEMORY, "number": "peak", "remat": 1},
+        options={**MEMORY, "number": "peak", "remat": "blocks"},
     ),
     Work(  # what may grow is a copy of the gradients; activations of all micro-batches at once would be near 0.3
         section="memory",

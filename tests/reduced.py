@@ -59,7 +59,9 @@ def reduced(
         image_size=image_size,
         batch_size=batch_size,
         data=dataclasses.replace(config.data, path=str(path)),
-        model=dataclasses.replace(config.model, **sizes, **({} if own_compute else {"compute": "float32", "remat": 0})),
+        model=dataclasses.replace(
+            config.model, **sizes, **({} if own_compute else {"compute": "float32", "remat": ""})
+        ),
         schedule=dataclasses.replace(
             config.schedule,
             warmup_epochs=moved(config.schedule.warmup_epochs),

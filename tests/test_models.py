@@ -1,11 +1,14 @@
 """Networks: sizes, names, starting values, and what every knob does."""
 
 import dataclasses
+import functools
 import json
+import math
 import re
 from pathlib import Path
 
 import jax
+import jax.ad_checkpoint
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -137,16 +140,28 @@ def test_bfloat16_keeps_parameters_statistics_and_logits_float32(family):
     assert 0 < error < 0.05 * np.abs(expected).max() + 0.05
 
 
-@pytest.mark.parametrize("family", ["resnet", "convnext"])
-def test_recomputing_changes_neither_names_nor_numbers(family):
+@pytest.mark.parametrize(("family", "remat"), [("resnet", "blocks"), ("convnext", "blocks"), ("convnext", "products")])
+def test_recomputing_changes_neither_names_nor_numbers(family, remat):
     plain, params, stats, image = make(family, drop_path=0.3)
-    again = make(family, drop_path=0.3, remat=1)[0]
+    again = make(family, drop_path=0.3, remat=remat)[0]
     assert_close(plain.init(jax.random.key(0), 16), again.init(jax.random.key(0), 16), 0)
     key = jax.random.key(7)
     (_, (a, stats_a)), grads_a = grads(plain, params, stats, image, key)
     (_, (b, stats_b)), grads_b = grads(again, params, stats, image, key)
     assert_close({"x": a.logits, "s": stats_a}, {"x": b.logits, "s": stats_b})
     assert_close(grads_a, grads_b, 1e-3)
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_less_is_kept_where_more_is_computed_again(family, capsys):
+    kept = []
+    for remat in ("", "products", "blocks"):
+        model, params, stats, image = make(family, remat=remat, compute="bfloat16")
+        loss = functools.partial(lambda model, *a: model.apply(*a, train=True)[0].logits.sum(), model)
+        jax.ad_checkpoint.print_saved_residuals(loss, params, stats, image)
+        maps = re.findall(r"^[a-z]+(\d+)\[([\d,]+)\] (?!from the argument)", capsys.readouterr().out, re.MULTILINE)
+        kept.append(sum(int(bits) * math.prod(map(int, shape.split(","))) for bits, shape in maps))
+    assert kept[1] < 0.75 * kept[0] and kept[2] < 0.75 * kept[1], kept
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -282,7 +297,7 @@ def test_later_changes_of_the_config_do_not_reach_the_network():
         ({"dropout": 1.5}, r"config\.model\.dropout"),
         ({"drop_path": -0.1}, r"config\.model\.drop_path"),
         ({"compute": "float16"}, r"config\.model\.compute: expected one of 'float32', 'bfloat16'"),
-        ({"remat": 2}, r"config\.model\.remat"),
+        ({"remat": "all"}, r"config\.model\.remat"),
     ],
 )
 def test_bad_knobs_are_named(knobs, message):

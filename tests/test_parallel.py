@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -46,6 +47,20 @@ def test_large_parameters_moments_and_averages_are_cut_and_small_ones_are_not(pi
             assert small_one.sharding.is_fully_replicated
         bytes_held = sum(x.addressable_shards[0].data.nbytes for x in (kernel, state.params["head"]["dense"]["bias"]))
         assert bytes_held < kernel.nbytes
+
+
+def test_a_step_leaves_the_state_where_it_was(pictures):
+    """Left alone, XLA cuts small parameters and copies large moments as it likes."""
+    config = small(pictures)
+    config.parallel = ParallelConfig(fsdp=2, fsdp_min=256)
+    with parallel.mesh(2) as mesh:
+        parts = wiring.build(config, data.open_dataset(config.data), mesh)
+        shapes = wiring.step_shapes(parts, parts.stages[0])
+        step = wiring.train_step(parts, parts.stages[0])[0].lower(*shapes).compile()
+        after = jax.tree.leaves(step.output_shardings[0])
+        for x, place in zip(jax.tree.leaves(shapes[0]), after, strict=True):
+            assert place.is_equivalent_to(x.sharding, x.ndim)
+        assert any(not place.is_fully_replicated for place in after)
 
 
 def test_devices_that_cannot_be_divided_are_refused():

@@ -52,7 +52,7 @@ def _conv2d(x: Array, kernel: Array, stride: int, padding: int, dtype: Any) -> A
 
 
 def _conv2d_fwd(x: Array, kernel: Array, stride: int, padding: int, dtype: Any) -> tuple[Array, tuple[Array, Array]]:
-    return _conv2d(x, kernel, stride, padding, dtype), (x, kernel)
+    return products.kept(_conv2d(x, kernel, stride, padding, dtype)), (x, kernel)
 
 
 def _conv2d_bwd(stride: int, padding: int, dtype: Any, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
@@ -68,7 +68,7 @@ def _conv2d_bwd(stride: int, padding: int, dtype: Any, saved: tuple[Array, Array
     rule = _input_gradient_rule(x.shape, kernel.shape, dy.shape, stride, dtype)
     dx = _chosen(rule, plain_dx, x, kernel, dy, **how, dtype=dtype)
     rule = _kernel_gradient_rule(x.shape, kernel.shape, stride)
-    return dx, _chosen(rule, plain_dw, x, kernel, dy, **how, dtype=dtype)
+    return products.together(dx, _chosen(rule, plain_dw, x, kernel, dy, **how, dtype=dtype))
 
 
 _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)

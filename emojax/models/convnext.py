@@ -84,7 +84,7 @@ class ConvNeXt(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> heads.Output:
         c, dtype = self.config, jnp.dtype(self.config.compute)
-        make = nn.remat(Block, static_argnums=(2,)) if c.remat else Block
+        make = layers.remat(Block, c.remat)
         rates = iter(layers.drop_path_rates(c.drop_path, self.depths))
         x = Patches(self.widths[0], STEMS[c.stem], norm_first=False, dtype=dtype, name="stem")(x.astype(dtype), train)
         for i, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):

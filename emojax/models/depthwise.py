@@ -59,7 +59,7 @@ def _depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 
 def _depthwise_fwd(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
-    return _depthwise(x, kernel, stride, padding), (x, kernel)
+    return products.kept(_depthwise(x, kernel, stride, padding)), (x, kernel)
 
 
 def _depthwise_bwd(stride: int, padding: int, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
@@ -67,7 +67,8 @@ def _depthwise_bwd(stride: int, padding: int, saved: tuple[Array, Array], dy: Ar
     how = {"stride": stride, "padding": padding}
     plain_dx, plain_dw = (functools.partial(f, **how, groups=x.shape[3]) for f in (native_dx, native_dw))
     dx = lax.platform_dependent(x, kernel, dy, cpu=functools.partial(_cpu_dx, **how), default=plain_dx)
-    return dx, lax.platform_dependent(x, kernel, dy, cpu=functools.partial(_cpu_dw, **how), default=plain_dw)
+    dw = lax.platform_dependent(x, kernel, dy, cpu=functools.partial(_cpu_dw, **how), default=plain_dw)
+    return products.together(dx, dw)
 
 
 _depthwise.defvjp(_depthwise_fwd, _depthwise_bwd)

@@ -85,7 +85,7 @@ class EfficientNet(nn.Module):
         c, dtype = self.config, jnp.dtype(self.config.compute)
         kind, stem, _, _ = VARIANTS[c.name]
         activation = _ACTIVATION[kind]
-        make = nn.remat(Block, static_argnums=(2,)) if c.remat else Block
+        make = layers.remat(Block, c.remat)
         rates = iter(layers.drop_path_rates(c.drop_path, self.depths))
         x = activation(layers.ConvNorm(stem, 3, 2, dtype, name="stem")(x.astype(dtype), train))
         for i, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):

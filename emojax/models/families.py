@@ -10,7 +10,7 @@ import flax.linen as nn
 
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError
-from emojax.models import convnext, efficientnet, heads, inspired, mobilenetv3, resnet, squeezenet, vit
+from emojax.models import convnext, efficientnet, heads, inspired, layers, mobilenetv3, resnet, squeezenet, vit
 from emojax.models.layers import Initial
 from emojax.models.model import Model
 
@@ -106,7 +106,7 @@ def check(config: ModelConfig) -> None:
     _require("layer_scale", config, config.layer_scale >= 0, "0 or more")
     _choice("compute", config, ("float32", "bfloat16"))
     _choice("products", config, ("", "bfloat16"))
-    _choice("remat", config, (0, 1))
+    _choice("remat", config, ("", *layers.REMAT))
 
 
 def _model(

@@ -53,7 +53,7 @@ class MobileNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> heads.Output:
         c, dtype = self.config, jnp.dtype(self.config.compute)
-        make = nn.remat(Separable, static_argnums=(2,)) if c.remat else Separable
+        make = layers.remat(Separable, c.remat)
         stem = layers.ConvNorm(max(1, self.widths[0] // 2), 3, STEMS[c.stem], dtype, name="stem")
         x = jax.nn.relu6(stem(x.astype(dtype), train))
         for i, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):

@@ -19,10 +19,10 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from emojax.errors import CheckpointError
+from emojax.models import products
 from emojax.models.conv import conv2d
 from emojax.models.depthwise import depthwise
 from emojax.models.elementwise import batch_norm, layer_norm
-from emojax.models.products import dense
 from emojax.types import Tree
 
 Initial = tuple[str, float]
@@ -50,6 +50,18 @@ def draw(
         part = lax.slice_in_dim(noise, start[path], start[path] + sizes[path])
         arrays[path] = (scale * (lax.erf(part / math.sqrt(2)) if kind == "uniform" else part)).reshape(shape)
     return arrays
+
+
+REMAT: dict[str, Callable[..., Any] | None] = {
+    "products": jax.checkpoint_policies.save_only_these_names(products.KEPT),
+    "blocks": None,
+}
+"""What a block keeps for its backward pass besides its input, see `ModelConfig.remat`; None = nothing."""
+
+
+def remat(block: type[nn.Module], kind: str) -> Any:
+    """The block, called with (x, train), that computes again what `kind` says; "" = nothing."""
+    return nn.remat(block, static_argnums=(2,), policy=REMAT[kind]) if kind else block
 
 
 class Conv(nn.Module):
@@ -84,7 +96,7 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B O"]:
         kernel = self.param("kernel", nn.initializers.zeros, (x.shape[-1], self.features)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        return dense(x.astype(self.dtype), kernel) + bias
+        return products.dense(x.astype(self.dtype), kernel) + bias
 
 
 class DepthwiseConv(nn.Module):

@@ -120,7 +120,7 @@ class MobileNetV3(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> heads.Output:
         c, dtype = self.config, jnp.dtype(self.config.compute)
-        make = nn.remat(Block, static_argnums=(2,)) if c.remat else Block
+        make = layers.remat(Block, c.remat)
         stages, strides, _ = VARIANTS[c.name]
         rates = iter(layers.drop_path_rates(c.drop_path, [len(stage) for stage in stages]))
         x = jax.nn.hard_swish(_ConvNorm(16, 3, STEMS[c.stem], dtype, name="stem")(x.astype(dtype), train))

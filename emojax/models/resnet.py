@@ -76,7 +76,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> heads.Output:
         c, dtype = self.config, jnp.dtype(self.config.compute)
-        make = nn.remat(Block, static_argnums=(2,)) if c.remat else Block
+        make = layers.remat(Block, c.remat)
         rates = iter(layers.drop_path_rates(c.drop_path, self.depths))
         x = layers.ConvNorm(self.widths[0], *STEMS[c.stem], dtype=dtype, name="stem")(x.astype(dtype), train)
         x = jax.nn.relu(x)

@@ -81,7 +81,7 @@ class SqueezeNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> heads.Output:
         c, dtype = self.config, jnp.dtype(self.config.compute)
-        make = nn.remat(Fire, static_argnums=(2,)) if c.remat else Fire
+        make = layers.remat(Fire, c.remat)
         (features, size, padding), stages = VARIANTS[c.name]
         x = Stem(features, size, STEMS[c.stem], padding, dtype, name="stem")(x.astype(dtype))
         for i, stage in enumerate(stages):

@@ -97,7 +97,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"], train: bool) -> Float[Array, "B N D"]:
-        make = nn.remat(Block, static_argnums=(2,)) if self.config.remat else Block
+        make = layers.remat(Block, self.config.remat)
         for i, rate in enumerate(layers.drop_path_rates(self.config.drop_path, (self.depth,))):
             x = make(rate, x.dtype, name=f"block{i + 1}")(x, train)
         return layers.LayerNorm(x.dtype, name="norm")(x)
