@@ -108,6 +108,7 @@ class Moved:
     def __init__(self, text: str) -> None:
         """Reads the text."""
         self.programs, self.entry = computations(text)
+        self.channels: set[str] = set()
 
     def of(self, name: str, *, fused: bool = False) -> tuple[float, dict[str, dict[str, float]]]:
         """(bytes of memory traffic, {kind: {"count", "bytes", "wire"}}) of one run of a computation; within a fusion
@@ -116,7 +117,8 @@ class Moved:
         traffic, collectives = 0.0, {}
         for made in self.programs[name]:
             traffic += 0 if fused else _traffic(made, shapes)
-            if kind := next((k for k in KINDS if made.operation in (k, f"{k}-start")), None):
+            kind = next((k for k in KINDS if made.operation in (k, f"{k}-start")), None)
+            if kind and self._is_new(made):
                 group = group_size(made.attributes)
                 size = sum(n for operand in made.operands for n, _ in shapes[operand].arrays)
                 size *= group if kind == "all-gather" else 1
@@ -126,6 +128,13 @@ class Moved:
             traffic += more
             _add(collectives, inner)
         return traffic, collectives
+
+    def _is_new(self, made: Instruction) -> bool:
+        """Not one more piece of a collective that a TPU runs beside several fusions, each of which names it."""
+        channel = re.search(r"channel_id=(\d+)", made.attributes)
+        known = bool(channel) and channel[1] in self.channels
+        self.channels |= {channel[1]} if channel else set()
+        return not known
 
     def _called(self, made: Instruction) -> tuple[float, dict[str, dict[str, float]]]:
         text = made.attributes

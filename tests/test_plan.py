@@ -56,6 +56,16 @@ PROGRAM = """HloModule jit_step, is_scheduled=true
   ROOT %e = f32[10]{0} copy(%d)
 }
 
+%piece.1 (h: f32[3]) -> f32[6] {
+  %h = f32[3]{0} parameter(0)
+  ROOT %whole = f32[6]{0} all-to-all(%h), channel_id=9, replica_groups={{0,1}}, dimensions={0}
+}
+
+%piece.2 (k: f32[3]) -> f32[6] {
+  %k = f32[3]{0} parameter(0)
+  ROOT %rest = f32[6]{0} all-to-all(%k), channel_id=9, replica_groups={{0,1}}, dimensions={0}
+}
+
 ENTRY %main.1 (w: f32[16,4], g: bf16[32], s: f32[64]) -> f32[10] {
   %w = f32[16,4]{1,0:T(8,128)} parameter(0)
   %g = bf16[32]{0} parameter(1)
@@ -64,6 +74,9 @@ ENTRY %main.1 (w: f32[16,4], g: bf16[32], s: f32[64]) -> f32[10] {
   %start = (bf16[32]{0}, bf16[128]{0}) all-gather-start(%g), replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
   %done = bf16[128]{0} all-gather-done(%start)
   %cut = f32[8]{0} fusion(%s), kind=kCustom, calls=%all-reduce-scatter.1
+  %three = f32[3]{0:S(1)} constant({1, 2, 3})
+  %first = f32[6]{0:S(1)} fusion(%three), kind=kCustom, calls=%piece.1
+  %second = f32[6]{0:S(1)} fusion(%three), kind=kCustom, calls=%piece.2
   %zero = s32[] constant(0)
   %much = f32[100]{0} broadcast(%zero), dimensions={}
   %init = (s32[], f32[100]{0}) tuple(%zero, %much)
@@ -80,6 +93,7 @@ def test_collectives_of_a_program():
     assert found == {
         "all-gather": {"count": 1, "bytes": 4 * 64, "wire": 4 * 64 * 3 / 4},  # 32 bfloat16 numbers from each of four
         "reduce-scatter": {"count": 1, "bytes": 256, "wire": 256 * 7 / 8},
+        "all-to-all": {"count": 1, "bytes": 12, "wire": 6},  # in two pieces
         "all-reduce": {"count": 5, "bytes": 5 * 400, "wire": 5 * 2 * 400 / 2},
     }
 
