@@ -7,29 +7,26 @@ also `t:CLASS`, the label distribution.
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 
 import numpy as np
 
 from emojax.errors import DataError
-from emojax.files import write_text
+from emojax.files import csv_text, write_text
 from emojax.types import Predictions
 
 
 def write(path: Path, predictions: Predictions, class_names: tuple[str, ...]) -> None:
     """Writes the file in one step; probabilities keep the precision of float32."""
     soft = not bool((predictions.label.max(axis=1) == 1).all())
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     shares = [f"t:{name}" for name in class_names] if soft else []
-    writer.writerow(["id", "weight", "true", "predicted", *(f"p:{name}" for name in class_names), *shares])
+    rows: list[list[str]] = [["id", "weight", "true", "predicted", *(f"p:{name}" for name in class_names), *shares]]
     for i in range(len(predictions.weight)):
         label, probs = predictions.label[i], predictions.probs[i]
         names = (class_names[label.argmax()], class_names[probs.argmax()])
         numbers = [f"{value:.9g}" for value in (*probs, *(label if soft else ()))]
-        writer.writerow([predictions.id[i], f"{predictions.weight[i]:.9g}", *names, *numbers])
-    write_text(path, buffer.getvalue())
+        rows.append([predictions.id[i], f"{predictions.weight[i]:.9g}", *names, *numbers])
+    write_text(path, csv_text(rows))
 
 
 def of_run(workdir: Path, split: str) -> tuple[Predictions, tuple[str, ...]]:

@@ -197,7 +197,10 @@ def test_sweep_ranks_on_val_and_confirms_on_a_fresh_seed(place, capsys):
         assert not (trial / "report/test.json").exists() and not (trial / "test_judged.jsonl").exists()
     shown = capsys.readouterr().out
     assert "fresh seeds (1)" in shown and "which the search never saw" in shown
-    assert len((place / "sweep/winner-seed1/test_judged.jsonl").read_text().splitlines()) == 1
+    assert (
+        len((place / "sweep/winners" / found["confirmed"][0]["folder"] / "test_judged.jsonl").read_text().splitlines())
+        == 1
+    )
     assert cli.main([*command[:-1], "optim.learning_rate=1e-3,1e-2"]) == 2
     assert "another search" in capsys.readouterr().err
 

@@ -4,8 +4,6 @@ them as a table, as a page of pictures, and as corrections that training accepts
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from pathlib import Path
 
@@ -30,7 +28,7 @@ def main(arguments: list[str]) -> int:
     from emojax import label_errors, predictions_csv
     from emojax.data import corrections
     from emojax.errors import ConfigError
-    from emojax.files import write_text
+    from emojax.files import csv_text, write_text
 
     if not 0 <= options.share <= 1:
         raise ConfigError(f"--share={options.share}: expected a share between 0 and 1")
@@ -40,15 +38,12 @@ def main(arguments: list[str]) -> int:
     n, likely = len(found.position), int(found.likely.sum())
     count = min(likely, int(options.share * n)) if options.share else likely
     ids = [str(predictions.id[i]) for i in found.position]
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(["rank", "id", "given", "suggested", "margin", "likely"])
+    table: list[list[object]] = [["rank", "id", "given", "suggested", "margin", "likely"]]
     rows = zip(ids, found.given, found.suggested, found.margin, found.likely, strict=True)
-    table.writerows(
-        [i, name, names[g], names[s], f"{m:.6f}", int(sure)] for i, (name, g, s, m, sure) in enumerate(rows, 1)
-    )
+    for rank, (name, g, s, margin, sure) in enumerate(rows, 1):
+        table.append([rank, name, names[g], names[s], f"{margin:.6f}", int(sure)])
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "labels.csv", buffer.getvalue())
+    write_text(folder / "labels.csv", csv_text(table))
     values = [names[k] if options.action == "label" else "" for k in found.suggested[:count]]
     chosen = zip(ids, values, strict=False)
     rows_of = [corrections.Row(name, options.action, value, "likely label error") for name, value in chosen]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import math
 import signal
@@ -58,11 +59,17 @@ def main(arguments: list[str]) -> int:
     runs.make_folder(folder)
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'optuna.db'}", study_name="emojax", load_if_exists=True,
-        direction="minimize" if lower else "maximize", sampler=_sampler(optuna, options, parts),
+        direction="minimize" if lower else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
         if options.method == "tpe" else optuna.pruners.NopPruner(),
     )  # fmt: skip
     _same_search(study, options, parts, overrides)
+    # Another seed after every stop: with the first one again, the same values would be drawn again.
+    study.sampler = _sampler(optuna, options.method, seed=options.seed + len(study.get_trials()))
+    if options.method == "grid":
+        for values in itertools.product(*(part.values for part in parts)):
+            knobs = {part.knob: value for part, value in zip(parts, values, strict=True)}
+            study.enqueue_trial(knobs, skip_if_exists=True)
     sweep = _Sweep(study, options, parts, overrides, metric)
     sweep.search()
     return sweep.confirm()
@@ -120,11 +127,14 @@ class _Sweep:
         for seed in range(first + 1, first + 1 + self._options.confirm):
             sys.stderr.write(f"\nthe winner with the fresh seed {seed}\n")
             run = runs.Run(
-                self._options.config, self._folder / f"winner-seed{seed}",
+                self._options.config, self._folder / "winners" / f"{self._place(knobs).name}-seed{seed}",
                 (*self._overrides, *_flags(knobs), f"--config.seed={seed}"),
             )  # fmt: skip
+            run.workdir.parent.mkdir(exist_ok=True)
             runs.train(run)
-            confirmed.append({"seed": seed, **{s: runs.numbers(run.workdir, s) for s in ("val", "test")}})
+            confirmed.append(
+                {"seed": seed, "folder": run.workdir.name, **{s: runs.numbers(run.workdir, s) for s in ("val", "test")}}
+            )
         text = self._page(complete, confirmed)
         shown = [
             {"value": value, "knobs": trial.user_attrs["knobs"], "folder": trial.user_attrs["folder"]}
@@ -217,12 +227,11 @@ def _optuna() -> Any:
     return optuna
 
 
-def _sampler(optuna: Any, options: argparse.Namespace, parts: Sequence[space.Choice | space.Range]) -> Any:
-    if options.method == "grid":
-        return optuna.samplers.GridSampler({part.knob: part.values for part in parts}, seed=options.seed)
-    if options.method == "random":
-        return optuna.samplers.RandomSampler(seed=options.seed)
-    return optuna.samplers.TPESampler(seed=options.seed, n_startup_trials=5)
+def _sampler(optuna: Any, method: str, *, seed: int) -> Any:
+    """What draws the knobs of a trial; those of a grid wait in a queue instead."""
+    if method == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
+    return optuna.samplers.RandomSampler(seed=seed)
 
 
 def _metric(recipe: str, overrides: Sequence[str]) -> tuple[str, bool]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import numpy as np
 from emojax.data import splits
 from emojax.data.tables import SPLITS
 from emojax.errors import DataError
-from emojax.files import write_text
+from emojax.files import csv_text, write_text
 from emojax.types import Dataset, Split
 
 ACTIONS = ("drop", "label", "split")
@@ -38,11 +37,7 @@ class Row(NamedTuple):
 
 def write(path: Path, rows: Iterable[Row]) -> None:
     """Writes the file in one step."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_TITLES)
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())
+    write_text(path, csv_text([_TITLES, *rows]))
 
 
 def read(path: Path) -> list[Row]:
