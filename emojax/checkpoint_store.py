@@ -21,6 +21,8 @@ from emojax.types import Tree
 
 FOLDER = "checkpoints"
 ITEMS = ("params", "model_state", "opt_state", "average", "teacher")
+_MARKER = "commit_success.txt"
+"""The file that Orbax writes last."""
 _SPARE = 16 << 20
 """Bytes beside the arrays of a checkpoint that must be free: its description, and what else is written meanwhile."""
 
@@ -96,9 +98,14 @@ def rank_key(metrics: Any) -> Any:
 
 
 def broken(folder: Path) -> list[int]:
-    """Steps of checkpoints whose rank cannot be read: with one of these, Orbax opens none."""
+    """Steps of complete checkpoints whose rank cannot be read: with one of these, Orbax opens none.
+
+    What a killed process has left half written has no commit marker; it is no checkpoint, and Orbax removes it.
+    """
     found = []
     for path in folder.glob("[0-9]*/metrics/metrics"):
+        if not (path.parents[1] / _MARKER).exists():
+            continue
         try:
             parse_json(path.read_bytes())["rank"]
         except (ValueError, KeyError, TypeError, OSError):

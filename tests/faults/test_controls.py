@@ -64,6 +64,6 @@ def test_forgetting_where_the_data_were_is_noticed(tmp_path, pictures, alone, mo
         )
     else:
         build = wiring.build
-        monkeypatch.setattr(wiring, "build", lambda *a: dataclasses.replace(build(*a), key=jax.random.key(1)))
+        monkeypatch.setattr(wiring, "build", lambda *a, **k: dataclasses.replace(build(*a, **k), key=jax.random.key(1)))
     finish(config, run)
     assert same(run, alone) != []

@@ -13,7 +13,7 @@ from emojax.train_metrics import TrainMetrics
 pytestmark = pytest.mark.slow
 
 POINTS = {
-    "before the copy": (checkpoint_store, "digest", 40),
+    "before the copy": (checkpoint_store, "digests", 2),
     "after the digests": (checkpoint_store, "_require_space", 2),
     "after a save began": (checkpoint_store, "save", 2),
     "after a later save": (checkpoint.Checkpointer, "save", 3),
@@ -40,6 +40,16 @@ def test_a_complete_checkpoint_remains(tmp_path, pictures, alone, monkeypatch, p
     finish(config, run)
     assert same(run, alone) == []
     assert before == [] or max(before) <= 9
+
+
+def test_a_first_checkpoint_that_was_half_written_is_none(tmp_path, pictures, alone):
+    """The process was killed while Orbax wrote its first checkpoint: nothing is damaged, and the run begins again."""
+    run = tmp_path / "run"
+    (run / "checkpoints/1/metrics").mkdir(parents=True)
+    (run / "checkpoints/1/metrics/metrics").write_text("")
+    finish(small(pictures), run)
+    assert same(run, alone) == []
+    assert not list((run / "checkpoints").glob("damaged-*"))
 
 
 @pytest.mark.parametrize("moment", ["renamed", "saved"])
