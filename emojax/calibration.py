@@ -127,13 +127,7 @@ def kept(predictions: Predictions) -> Predictions:
         raise DataError("calibration: no example has a positive weight")
     if not np.isfinite(predictions.probs[good]).all():
         raise DataError("calibration: some probabilities are NaN or infinite")
-    return Predictions(
-        probs=predictions.probs[good],
-        label=predictions.label[good],
-        weight=predictions.weight[good],
-        id=np.asarray(predictions.id)[good],
-        slices={name: np.asarray(column)[good] for name, column in predictions.slices.items()},
-    )
+    return predictions.take(good)
 
 
 def bin_of(sure: np.ndarray, weight: np.ndarray, *, binning: str, bins: int = BINS) -> np.ndarray:

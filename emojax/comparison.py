@@ -106,7 +106,7 @@ def _in_order_of(a: Predictions, b: Predictions) -> Predictions:
             f"{len(missing):,} of the first are not among the second's{more}"
         )
     order = np.array([place[name] for name in a.id.tolist()])
-    b = Predictions(b.probs[order], b.label[order], b.weight[order], b.id[order])
+    b = b.take(order)
     if a.label.shape != b.label.shape or not np.allclose(a.label, b.label, atol=1e-6):
         raise DataError("the two were judged against different labels of the same examples")
     return b

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from emojax import calibration
-from emojax.data.corruptions import CORRUPTIONS, SEVERITIES, Corrupted, Mirrored
+from emojax.data import corruptions
+from emojax.data.corruptions import CORRUPTIONS, SEVERITIES
 from emojax.errors import DataError
 from emojax.predict import Classifier
 from emojax.types import Predictions, Split
@@ -107,14 +108,15 @@ def measure(
     rows: dict[str, tuple[float, ...]] = {}
     for name in CORRUPTIONS:
         rows[name] = tuple(
-            accuracy(Corrupted(split.images, name=name, severity=severity, **view)) for severity in SEVERITIES
+            accuracy(corruptions.Changed(split.images, corruptions.damaged(name, severity), **view))
+            for severity in SEVERITIES
         )
         say(f"{name:<12} {'  '.join(f'{100 * value:.1f}' for value in rows[name])}")
     alone = next(iter(seeing.per_view().values()))
     as_is, mirrored = (
         alone.predict_split(
-            dataclasses.replace(split, images=Mirrored(split.images, flip=flip, **view)), batch_size=batch_size
+            dataclasses.replace(split, images=corruptions.Changed(split.images, change, **view)), batch_size=batch_size
         )
-        for flip in (False, True)
+        for change in (corruptions.as_it_is, corruptions.mirrored)
     )
     return Robustness(n=len(kept.weight), clean=clean, corruptions=rows, flip=consistency(as_is, mirrored))

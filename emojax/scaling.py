@@ -159,18 +159,7 @@ def split(predictions: Predictions, *, folds: int, seed: int) -> Iterator[tuple[
     count = min(folds, len(ordered))
     for i in range(count):
         inside = np.arange(len(ordered)) % count == i
-        yield take(predictions, np.sort(ordered[~inside])), take(predictions, np.sort(ordered[inside]))
-
-
-def take(predictions: Predictions, rows: np.ndarray) -> Predictions:
-    """The examples at `rows`, int [M], in that order."""
-    return Predictions(
-        probs=predictions.probs[rows],
-        label=predictions.label[rows],
-        weight=predictions.weight[rows],
-        id=np.asarray(predictions.id)[rows],
-        slices={name: np.asarray(column)[rows] for name, column in predictions.slices.items()},
-    )
+        yield predictions.take(np.sort(ordered[~inside])), predictions.take(np.sort(ordered[inside]))
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:

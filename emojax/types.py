@@ -109,6 +109,16 @@ class Predictions:
                 f"weight {self.weight.shape}, id ({len(self.id)},)"
             )
 
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The examples at `rows`, int [M] in that order, or bool [N]."""
+        return Predictions(
+            probs=self.probs[rows],
+            label=self.label[rows],
+            weight=self.weight[rows],
+            id=np.asarray(self.id)[rows],
+            slices={name: np.asarray(column)[rows] for name, column in self.slices.items()},
+        )
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Split:

@@ -51,8 +51,7 @@ def claim(workdir: Path, config: Config) -> Iterator[None]:
                 lock, fcntl.LOCK_EX | fcntl.LOCK_NB
             )  # the kernel lets go when the process dies, however it dies
         except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise WorkdirError(f"--workdir={workdir}: another run (process {holder}) is using it") from error
+            raise WorkdirError(f"--workdir={workdir}: another run (process {_holder(lock)}) is using it") from error
         except OSError as error:  # a file system without locks
             raise WorkdirError(f"--workdir={workdir} cannot be locked: {error.strerror}; use another disk") from error
         os.ftruncate(lock, 0)
@@ -61,6 +60,15 @@ def claim(workdir: Path, config: Config) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _holder(lock: int) -> str:
+    """The process that holds a lock file; one that has only just taken it gets a moment to write its number."""
+    for _ in range(100):
+        if holder := os.pread(lock, 32, 0).decode(errors="replace").strip():
+            return holder
+        time.sleep(0.01)
+    return "unknown"
 
 
 def _settle_config(workdir: Path, config: Config) -> None:

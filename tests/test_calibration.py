@@ -79,7 +79,7 @@ def test_reliability_against_scikit_learn(binning):
 
 def test_weights_count_as_copies_and_0_as_absence():
     weight = np.array([1, 2, 0, 3, 1, 1])
-    copies = scaling.take(HAND, np.repeat(np.arange(6), weight))
+    copies = HAND.take(np.repeat(np.arange(6), weight))
     weighted = of(HAND.probs, HAND.label.argmax(axis=1), weight)
     for measure in (
         lambda p: calibration.ece(p, binning="equal_width"),
@@ -286,11 +286,9 @@ def test_90_percent_sets_cover_90_percent(kind, sharp):
 
 def test_coverage_is_exact_on_average_over_small_calibration_sets():
     p = drawn(300 * 30 + 20_000)
-    judged = scaling.take(p, np.arange(300 * 30, 300 * 30 + 20_000))
+    judged = p.take(np.arange(300 * 30, 300 * 30 + 20_000))
     coverages = [
-        conformal.judge(
-            conformal.fit(scaling.take(p, np.arange(i * 30, (i + 1) * 30)), kind="lac", coverage=0.8), judged
-        )
+        conformal.judge(conformal.fit(p.take(np.arange(i * 30, (i + 1) * 30)), kind="lac", coverage=0.8), judged)
         for i in range(300)
     ]
     # 31 x .8 rounds up to the 25th of 30: the mean coverage is 25 / 31 whatever the model

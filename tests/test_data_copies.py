@@ -197,7 +197,12 @@ def test_the_check_prints_what_it_found(folder, tmp_path, capsys):
     ):
         assert line in shown.splitlines(), line
     page = gallery.read_text()
-    assert page.count("<section>") == 3 and page.count("data:image/png") == 6 and "http" not in page
+    assert (
+        page.count("<section") == 3
+        and page.count("data:image/jpeg") == 6
+        and "http://" not in page
+        and "https://" not in page
+    )
     assert page.index("train/b/09.png") < page.index("test/a/00.png")  # conflicts come first
     assert cli.main(["data", "check", f"--data={folder}", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -229,7 +229,7 @@ def test_figures_of_one_example_and_of_perfect_answers(monkeypatch):
     from emojax import calibration, selective
 
     monkeypatch.setattr(figures, "DPI", 40)
-    for p in (scaling.take(drawn(30), np.arange(1)), dataclasses.replace(drawn(30), probs=drawn(30).label)):
+    for p in (drawn(30).take(np.arange(1)), dataclasses.replace(drawn(30), probs=drawn(30).label)):
         found = calibration.measure(p, draws=20)
         order = (selective.curve(p), selective.measure(p, draws=20))
         points = decision.frontier(p, scaling.Scaling.none(7), prior=PRIOR)

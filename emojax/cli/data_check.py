@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from emojax.data.audit import Audit
     from emojax.types import Dataset
 
+MOST, IN_A_ROW = 200, 8
+"""Groups of copies in the gallery, and pictures of each."""
 SHOWN = 3
 """Examples of each finding on the terminal; --json has all."""
 
@@ -58,9 +60,7 @@ def main(arguments: list[str]) -> int:
     if options.write_clean:
         corrections.write(Path(options.write_clean), rows)
     if options.gallery:
-        from emojax.cli import data_gallery
-
-        data_gallery.write(Path(options.gallery), dataset, found)
+        _write_gallery(Path(options.gallery), dataset, found)
     findings = _findings(dataset, found)
     if options.json:
         values = {"dataset": dataset.name, "splits": _sizes(dataset), "classes": _histogram(dataset), **findings}
@@ -76,6 +76,30 @@ def main(arguments: list[str]) -> int:
     if options.gallery:
         sys.stdout.write(f"look at the copies: {options.gallery}\n")
     return 0
+
+
+def _write_gallery(path: Path, dataset: Dataset, found: Audit) -> None:
+    """Groups of copies side by side: first those with conflicting classes, then those across splits."""
+    import numpy as np
+
+    from emojax.report import gallery
+
+    order = np.argsort(found.group, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(found.group[order])) + 1)
+    several = [group for group in groups if len(group) > 1]
+    several.sort(key=lambda group: (-int(found.conflicting[group].any()), -int(found.leaked[group].any())))
+
+    def card(i: int) -> gallery.Card:
+        record, split = found.records[i], found.copies.split
+        place = dataset.splits[record.split], i - int(np.searchsorted(split, split[i]))
+        return gallery.Card(record=place, title=record.label, text=record.split, id=record.id)
+
+    cards = [[card(i) for i in group[:IN_A_ROW].tolist()] for group in several[:MOST]]
+    intro = (
+        f"{len(several):,} pictures occur more than once; {len(cards):,} are shown, each with up to {IN_A_ROW} copies: "
+        "first those with different classes, then those in several splits."
+    )
+    gallery.write(path, title=f"Copies in {dataset.name}", intro=intro, groups=cards)
 
 
 def _sizes(dataset: Dataset) -> dict[str, int]:

@@ -84,5 +84,5 @@ def _page(place: Path, page: Path, predictions, names, found) -> str:
     intro = (
         f"Of {len(found.position):,} images, {int(found.likely.sum()):,} are likely mislabelled; the likeliest first."
     )
-    gallery.write(page, title="Likely label errors", intro=intro, cards=cards, crop=config.eval.crop, fit=config.fit)
+    gallery.write(page, title="Likely label errors", intro=intro, groups=[cards])
     return f", {page}"

@@ -117,18 +117,17 @@ def corrupt(image: Image, name: str, severity: int, *, position: int) -> Image:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Corrupted:
-    """The pictures of a split as a model would see them, damaged: a sequence for `types.Split.images`.
+class Changed:
+    """The pictures of a split as a model would see them, changed: a sequence for `types.Split.images`.
 
     Attributes:
       images: the pictures themselves.
-      name, severity: of the damage.
+      change: (square picture uint8 [S, S, 3], its position) → another.
       size, crop, fit: of the evaluation view; a classifier must then not crop once more.
     """
 
     images: Any
-    name: str
-    severity: int
+    change: Callable[[Image, int], Image]
     size: int
     crop: float
     fit: str
@@ -137,23 +136,21 @@ class Corrupted:
         return len(self.images)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        view = eval_image(self.images[i], size=self.size, crop=self.crop, fit=self.fit)
-        return corrupt(view, self.name, self.severity, position=i)
+        return self.change(eval_image(self.images[i], size=self.size, crop=self.crop, fit=self.fit), i)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Mirrored:
-    """The pictures of a split as a model would see them, with left and right exchanged where `flip` is true."""
+def damaged(name: str, severity: int) -> Callable[[Image, int], Image]:
+    """`corrupt` for `Changed`."""
+    return lambda image, position: corrupt(image, name, severity, position=position)
 
-    images: Any
-    flip: bool
-    size: int
-    crop: float
-    fit: str
 
-    def __len__(self) -> int:
-        return len(self.images)
+def mirrored(image: Image, position: int) -> Image:
+    """Left and right exchanged."""
+    del position
+    return np.ascontiguousarray(image[:, ::-1])
 
-    def __getitem__(self, i: int) -> np.ndarray:
-        view = eval_image(self.images[i], size=self.size, crop=self.crop, fit=self.fit)
-        return np.ascontiguousarray(view[:, ::-1]) if self.flip else view
+
+def as_it_is(image: Image, position: int) -> Image:
+    """The picture itself."""
+    del position
+    return image

@@ -1,4 +1,4 @@
-"""A page of pictures with a line about each."""
+"""A page of pictures in groups, with a line about each."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import cv2
 
-from emojax.data import pipeline
+from emojax.data.decode import decode
 from emojax.files import write_text
 from emojax.report.html import templates, text_of
 from emojax.report.pictures import SIDE, data_uri
@@ -25,13 +25,19 @@ class Card:
     id: str
 
 
-def write(path: Path, *, title: str, intro: str, cards: Sequence[Card], crop: float, fit: str) -> None:
-    """Writes one HTML file that holds the pictures, as the model sees them, `2 * SIDE` pixels wide."""
-    shown = []
-    for card in cards:
-        split, i = card.record
-        with pipeline.eval_batches(split.take(np.array([i])), size=2 * SIDE, crop=crop, fit=fit, batch_size=1) as batch:
-            image = data_uri(np.asarray(next(batch).image)[0])
-        shown.append({"title": card.title, "text": card.text, "id": card.id, "image": image})
+def write(path: Path, *, title: str, intro: str, groups: Sequence[Sequence[Card]]) -> None:
+    """Writes one HTML file that holds the pictures, whole, at most `2 * SIDE` pixels wide or high."""
+    shown = [
+        [{"title": card.title, "text": card.text, "id": card.id, "image": _picture(*card.record)} for card in group]
+        for group in groups
+    ]
     page = templates().get_template("gallery.html")
-    write_text(path, page.render(title=title, intro=intro, cards=shown, style=text_of("style.css")))
+    write_text(path, page.render(title=title, intro=intro, groups=shown, style=text_of("style.css")))
+
+
+def _picture(split: Split, position: int) -> str:
+    pixels = decode(split.images[position])
+    scale = 2 * SIDE / max(pixels.shape[:2])
+    if scale < 1:
+        pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return data_uri(pixels)

@@ -57,6 +57,6 @@ def stamp(
         return Stamp(checked=True)
     rest: Mapping[str, float] = {}
     if (predictions.weight[clean] > 0).any():
-        left = Predictions(*(getattr(predictions, name)[clean] for name in ("probs", "label", "weight", "id")))
+        left = predictions.take(clean)
         rest = metrics.evaluate(left, class_names).numbers()
     return Stamp(True, count, metrics.evaluate(predictions, class_names).accuracy, rest)

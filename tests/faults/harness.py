@@ -59,3 +59,26 @@ def steps(run: Path) -> list[int]:
 def finish(config: Config, run: Path) -> None:
     """Runs to the end."""
     train.run(config, run)
+
+
+class Changed:
+    """A loader whose batches pass through `change(step, batch)`; steps count from 1."""
+
+    def __init__(self, loader, start, change):
+        self.loader, self.step, self.change = loader, start, change
+
+    def __enter__(self):
+        self.loader.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.loader.__exit__(*error)
+
+    @property
+    def unreadable(self):
+        return self.loader.unreadable
+
+    def __next__(self):
+        found = next(self.loader)
+        self.step += 1
+        return self.change(self.step, found)

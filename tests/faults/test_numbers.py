@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import finish, small
+from harness import Changed, finish, small
 
 from emojax import data, jsonl, metrics, parallel, paths, train, wiring
 from emojax.errors import TrainingError
@@ -109,33 +109,15 @@ class Poison:
         original, self.left = wiring.train_batches, dict.fromkeys(steps, passes)
 
         def train_batches(parts, stage, *, start):
-            return self.wrapped(original(parts, stage, start=start), start)
+            return Changed(original(parts, stage, start=start), start, self.spoil)
 
         monkeypatch.setattr(wiring, "train_batches", train_batches)
 
-    def wrapped(self, loader, start):
-        poison = self
-
-        class Loader:
-            def __enter__(self):
-                loader.__enter__()
-                self.step = start
-                return self
-
-            def __exit__(self, *error):
-                loader.__exit__(*error)
-
-            def __next__(self):
-                found = next(loader)
-                self.step += 1
-                if poison.left.get(self.step, 0):
-                    poison.left[self.step] -= 1
-                    found = dataclasses.replace(found, label=found.label * np.float32("nan"))
-                return found
-
-            unreadable = property(lambda self: loader.unreadable)
-
-        return Loader()
+    def spoil(self, step, batch):
+        if not self.left.get(step, 0):
+            return batch
+        self.left[step] -= 1
+        return dataclasses.replace(batch, label=batch.label * np.float32("nan"))
 
 
 def test_one_bad_update_is_told_and_the_run_goes_on(tmp_path, pictures, monkeypatch, capsys):

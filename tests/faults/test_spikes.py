@@ -7,7 +7,7 @@ import signal
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import at, finish, same, small, steps
+from harness import Changed, at, finish, same, small, steps
 
 from emojax import jsonl, spikes, train, wiring
 from emojax.errors import InterruptedRunError
@@ -91,29 +91,11 @@ def spiking(monkeypatch):
     monkeypatch.setattr(spikes, "LEAST", 4)
     original = wiring.train_batches
 
+    def louder(step, batch):
+        return dataclasses.replace(batch, label=batch.label * np.float32(1000 if step in (7, 8) else 1))
+
     def train_batches(parts, stage, *, start):
-        loader = original(parts, stage, start=start)
-
-        class Loader:
-            def __enter__(self):
-                loader.__enter__()
-                self.step = start
-                return self
-
-            def __exit__(self, *error):
-                loader.__exit__(*error)
-
-            @property
-            def unreadable(self):
-                return loader.unreadable
-
-            def __next__(self):
-                found = next(loader)
-                self.step += 1
-                factor = np.float32(1000 if self.step in (7, 8) else 1)
-                return dataclasses.replace(found, label=found.label * factor)
-
-        return Loader()
+        return Changed(original(parts, stage, start=start), start, louder)
 
     monkeypatch.setattr(wiring, "train_batches", train_batches)
 

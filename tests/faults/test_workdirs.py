@@ -1,10 +1,12 @@
 """Work directories as people have them: two runs at once, read-only ones, and odd names."""
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,18 @@ def test_a_second_run_of_one_process_is_refused_too(tmp_path):
     with workdir.claim(tmp_path / "run", Config()), pytest.raises(WorkdirError, match="is using it"):
         with workdir.claim(tmp_path / "run", Config()):
             pass
+
+
+def test_who_has_just_taken_a_folder_is_named_all_the_same(tmp_path):
+    """The holder writes its number a moment after it holds the lock: the refused one waits for it."""
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        late = threading.Timer(0.3, lambda: (lock.write("12345\n"), lock.flush()))
+        late.start()
+        with pytest.raises(WorkdirError, match=r"another run \(process 12345\) is using it"):
+            with workdir.claim(tmp_path, Config()):
+                pass
+        late.join()
 
 
 def test_a_file_system_without_locks_is_told_apart(tmp_path, monkeypatch):
