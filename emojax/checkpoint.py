@@ -26,6 +26,7 @@ from emojax.errors import CheckpointError, DamagedError, LostError
 from emojax.types import TrainState, Tree
 
 RESULT = "model"
+COMMITTED = "committed.json"
 Found = TypeVar("Found")
 
 
@@ -41,7 +42,7 @@ class Checkpointer:
         read_only: bool = False,
     ) -> None:
         """`say` is told which checkpoints are damaged; `read_only` leaves the folder as it is."""
-        self._say, self._folder = say, workdir / FOLDER
+        self._say, self._folder, self._record = say, workdir / FOLDER, store.Record(workdir / COMMITTED)
         if not read_only:
             self._set_broken_aside()
         self._manager = store.manager(
@@ -52,6 +53,16 @@ class Checkpointer:
         """Step of the newest complete checkpoint, once what is being written is complete."""
         store.wait(self._manager, self._folder)
         return self._manager.latest_step()
+
+    def confirm(self) -> None:
+        """Notes that the newest checkpoint is complete, if it is: from then on it is known when its marker is lost."""
+        if not self._manager.is_saving_in_progress():
+            self._confirm()
+
+    def _confirm(self) -> None:
+        newest = self._manager.latest_step()
+        if parallel.is_main() and newest != self._record.newest:
+            self._record.write(newest, self._folder)
 
     def best(self) -> int:
         """Step of the best checkpoint; the newest when none was ranked."""
@@ -65,8 +76,8 @@ class Checkpointer:
     def newest(self, read: Callable[[int], Found]) -> Found | None:
         """`read(step)` of the newest checkpoint that is not damaged; None when the run has none yet.
 
-        Damaged ones are set aside, as folders `damaged-STEP`, and told. Raises `LostError` when only such are left: a
-        run never starts again from nothing without being told to.
+        Damaged ones are set aside, as folders `damaged-STEP`, and told. Raises `LostError` when only such are left, or
+        none where there was one: a run never starts again from nothing without being told to.
         """
         store.wait(self._manager, self._folder)
         self._put_back()
@@ -81,6 +92,11 @@ class Checkpointer:
                 f"{self._folder}: every checkpoint is damaged ({', '.join(lost)}). Remove that folder to begin again "
                 "from the start, or bring back a copy"
             )
+        if (lost := self._record.newest) is not None:
+            raise LostError(
+                f"{self._folder}: checkpoint {lost} is gone. Bring back a copy, or remove {self._record.path} to begin "
+                "again from the start"
+            )
         return None
 
     def best_of(self, read: Callable[[int], Found]) -> Found:
@@ -94,7 +110,7 @@ class Checkpointer:
 
     def _set_broken_aside(self) -> None:
         parallel.barrier("broken")
-        for step in store.broken(self._folder) if parallel.is_main() else ():
+        for step in store.broken(self._folder, committed=self._record.newest) if parallel.is_main() else ():
             to = self._free_name(step)
             (self._folder / str(step)).rename(to)
             self._say(f"warning: {self._folder / str(step)} is damaged; set aside as {to.name}")
@@ -117,11 +133,16 @@ class Checkpointer:
         self._manager.reload()
         return to
 
+    def set_aside_while(self, bad: Callable[[Meta], bool], *, name: str) -> None:
+        """Sets the newest checkpoint aside, as `set_aside` does, as long as `bad(meta)` says so."""
+        while (step := self.latest()) is not None and bad(self.meta(step)):
+            self.set_aside(step, name=name)
+        self._confirm()
+
     def _put_back(self) -> None:
         """Completes or undoes a replacement (see `save`) in which the process was killed."""
         if parallel.is_main():
-            for old in self._folder.glob("replaced-*"):
-                step = int(old.name.split("-")[1])
+            for step, old in store.replaced(self._folder):
                 if step in self._manager.all_steps():
                     shutil.rmtree(old)
                 else:
@@ -154,6 +175,7 @@ class Checkpointer:
         """
         step, old = int(state.step), None
         store.wait(self._manager, self._folder)
+        self._confirm()
         if step in self._manager.all_steps():
             old = self.set_aside(step, name="replaced")
         items = {name: getattr(state, name) for name in store.ITEMS}
@@ -174,7 +196,11 @@ class Checkpointer:
 
     def close(self) -> None:
         """Waits for writes under way; raises `CheckpointError` when one has failed."""
-        store.wait(self._manager, self._folder, close=True)
+        try:
+            store.wait(self._manager, self._folder)
+            self._confirm()
+        finally:
+            store.wait(self._manager, self._folder, close=True)
 
 
 def save_result(workdir: Path, step: int, weights: dict[str, Tree], meta: Meta) -> None:
@@ -185,6 +211,11 @@ def save_result(workdir: Path, step: int, weights: dict[str, Tree], meta: Meta) 
             manager.delete(old)
         store.save(manager, step, weights, meta, rank=0.0, folder=workdir / RESULT)
         store.wait(manager, workdir / RESULT)
+
+
+def newest_step(workdir: Path) -> int | None:
+    """Step of the newest complete checkpoint; None where there is none. Cheap, and looks at no content."""
+    return max(store.complete(workdir / FOLDER), default=None)
 
 
 def kept_steps(workdir: Path) -> list[int]:
@@ -245,7 +276,16 @@ def load_weights(workdir: Path, *, which: str) -> tuple[int, Meta, Any]:
             found = store.restore(manager, step, {"average": _averages(whole, like)}, meta, folder)["average"][judged]
         return {name: found.get(name, {}) for name in like}
 
-    return step, meta, read
+    def read_result(like: dict[str, Tree]) -> dict[str, Tree]:
+        try:
+            return read(like)
+        except DamagedError as error:
+            raise DamagedError(
+                f"{error}. Remove {folder} and {workdir / 'finished.json'}, and give the training command again: it "
+                "writes the result anew from the checkpoints"
+            ) from error
+
+    return step, meta, read_result if folder.name == RESULT else read
 
 
 def _averages(shapes: dict[str, list[int]], like: dict[str, Tree]) -> Tree:
@@ -256,57 +296,3 @@ def _averages(shapes: dict[str, list[int]], like: dict[str, Tree]) -> Tree:
         if f"average/{name}/count" in shapes:
             tree[name]["count"] = jax.ShapeDtypeStruct((), np.int32)
     return tree
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Kept:
-    """One checkpoint as `emojax checkpoints` shows it: its folder, bytes, what it is or what is wrong, its rank."""
-
-    name: str
-    size: int
-    state: str
-    damaged: bool
-    rank: float | None
-    rank_name: str
-
-
-def inspect(workdir: Path, *, verify: bool) -> list[Kept]:
-    """The checkpoints of a run and its result, oldest first; `verify` reads every array. Raises `CheckpointError` where
-    there are none."""
-    rows = []
-    for name in (FOLDER, RESULT):
-        folder = workdir / name
-        if not folder.is_dir():
-            continue
-        bad = store.broken(folder)
-        rows += [
-            Kept(f"{name}/{step}", _bytes(folder / str(step)), "damaged: its rank cannot be read", True, None, "")
-            for step in bad
-        ]
-        if bad:  # Orbax opens none of them then
-            continue
-        with contextlib.closing(store.manager(workdir, folder=name, read_only=True)) as manager:
-            rows += [_kept(manager, step, folder, verify=verify) for step in sorted(manager.all_steps())]
-        for path in sorted(folder.glob("damaged-*")):
-            rows.append(Kept(f"{name}/{path.name}", _bytes(path), "damaged, set aside", True, None, ""))
-    if not rows:
-        raise CheckpointError(f"{workdir} holds no checkpoints; is it the --workdir of a training run?")
-    return rows
-
-
-def _kept(manager: Any, step: int, folder: Path, *, verify: bool) -> Kept:
-    where, state, rank, rank_name, bad = folder / str(step), "complete", None, "", False
-    try:
-        meta = store.read_meta(manager, step, folder)
-        store.check_rank(manager, step, meta, folder)
-        rank, rank_name = meta.rank if folder.name == FOLDER else None, meta.config.eval.metric
-        if verify:
-            store.verify(manager, step, meta, folder)
-            state = f"whole: {len(meta.digests)} arrays"
-    except DamagedError as error:
-        state, bad = str(error).partition(" is ")[2], True
-    return Kept(f"{folder.name}/{step}", _bytes(where), state, bad, rank, rank_name)
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

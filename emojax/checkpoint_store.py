@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from emojax import paths
 from emojax.checkpoint_meta import Meta, digests
 from emojax.errors import CheckpointError, DamagedError, FullError, full
-from emojax.files import parse_json
+from emojax.files import parse_json, sync_folder, write_json
 from emojax.types import Tree
 
 FOLDER = "checkpoints"
@@ -97,20 +99,66 @@ def rank_key(metrics: Any) -> Any:
     return (rank, int(metrics["step"]) if rank == -1e300 else -int(metrics["step"]))
 
 
-def broken(folder: Path) -> list[int]:
-    """Steps of complete checkpoints whose rank cannot be read: with one of these, Orbax opens none.
+@dataclasses.dataclass
+class Record:
+    """Which checkpoint was the newest complete one, kept outside of it: a lost marker is then no unfinished write."""
+
+    path: Path
+
+    @functools.cached_property
+    def newest(self) -> int | None:
+        """Its step; None = there was none yet."""
+        try:
+            found = parse_json(self.path.read_bytes())["newest"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, int) else None
+
+    def write(self, newest: int | None, folder: Path) -> None:
+        """Notes `newest` of `folder`, once that checkpoint is known to the disk."""
+        if newest is None:
+            self.path.unlink(missing_ok=True)
+        else:
+            for place in (folder / str(newest), folder):  # Orbax syncs arrays, but not their names
+                sync_folder(place)
+            write_json(self.path, {"newest": newest})
+        self.newest = newest
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps for which there is a folder, complete or not."""
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if re.fullmatch("[0-9]+", path.name))
+
+
+def complete(folder: Path) -> list[int]:
+    """Those that are committed."""
+    return [step for step in steps_in(folder) if (folder / str(step) / _MARKER).exists()]
+
+
+def replaced(folder: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of checkpoints that were being replaced when the process was killed."""
+    found = ((re.fullmatch(r"replaced-([0-9]+)(-[0-9]+)?", path.name), path) for path in sorted(folder.iterdir()))
+    return [(int(match[1]), path) for match, path in found if match]
+
+
+def broken(folder: Path, *, committed: int | None = None) -> list[int]:
+    """Steps of complete checkpoints whose rank cannot be read: with one of these, Orbax opens none. And `committed`, if
+    it has lost its commit marker: Orbax would remove it.
 
     What a killed process has left half written has no commit marker; it is no checkpoint, and Orbax removes it.
     """
-    found = []
-    for path in folder.glob("[0-9]*/metrics/metrics"):
-        if not (path.parents[1] / _MARKER).exists():
+    if not folder.is_dir():
+        return []
+    found, rewritten = [], [step for step, _ in replaced(folder)]
+    for step in steps_in(folder):
+        if not (folder / str(step) / _MARKER).exists():
+            found += [step] if step == committed and step not in rewritten else []
             continue
         try:
-            parse_json(path.read_bytes())["rank"]
+            parse_json((folder / str(step) / "metrics/metrics").read_bytes())["rank"]
         except (ValueError, KeyError, TypeError, OSError):
-            found.append(int(path.parts[-3]))
-    return sorted(found)
+            found.append(step)
+    return found
 
 
 def check_rank(manager: ocp.CheckpointManager, step: int, meta: Meta, folder: Path) -> None:

@@ -423,7 +423,7 @@ class CheckpointConfig:
 
     every_epochs: float = 0.0
     """Extra checkpoints between evaluations, epochs; 0 = none."""
-    keep_last: int = 1
+    keep_last: int = 2
     """How many of the latest checkpoints stay, besides the best."""
     keep_best: int = 1
     """How many of the best checkpoints stay."""

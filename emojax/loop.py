@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,13 @@ import numpy as np
 from emojax.patience import Patience
 from emojax.plateau import Plateau
 from emojax.train_metrics import TrainMetrics
+
+_SPLITMIX = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+    (np.uint64(31), np.uint64(1)),
+)
+"""(shift, factor) of the finaliser of SplitMix64 (Steele, Lea & Flood 2014, doi:10.1145/2714064.2660195)."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -31,10 +37,12 @@ class Loop:
     """Training time over all resumptions."""
     unreadable: list[str] = dataclasses.field(default_factory=list)
     """Training images that could not be read when their turn came, though they could at the start."""
+    missing: list[int] = dataclasses.field(default_factory=list)
+    """Positions of those that this process has met since the last checkpoint; the others do not know them yet."""
     data_changes: list[str] = dataclasses.field(default_factory=list)
     """When and how the data became others, by resuming with `data.allow_change`."""
-    ids: str = ""
-    """Digest over the records of all batches so far."""
+    ids: int = 0
+    """Digest over (update, record) of all images so far: a sum, to which every process adds those of its own."""
     totals: list[str] = dataclasses.field(default_factory=list)
     """Training numbers since the last line of the record, where a signal came in between."""
     since: int = 0
@@ -48,9 +56,13 @@ class Loop:
     recent: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Losses and gradient norms of the last updates of the stage, see `spikes.Watch`."""
 
-    def saw(self, records: np.ndarray) -> None:
-        """Adds a batch, int32 [B] positions of its records, to `ids`."""
-        self.ids = hashlib.blake2b(self.ids.encode() + records.tobytes(), digest_size=8).hexdigest()
+    def saw(self, step: int, records: np.ndarray) -> None:
+        """Adds the batch of update `step`, int32 [B] positions of its records, to `ids`."""
+        with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is meant
+            mixed = (np.uint64(step) << np.uint64(32)) + records.astype(np.uint32)
+            for shift, factor in _SPLITMIX:
+                mixed = (mixed ^ (mixed >> shift)) * factor
+            self.ids = int(np.uint64(self.ids) + mixed.sum(dtype=np.uint64))
 
     def keep(self, totals: TrainMetrics, since: int, step: int) -> None:
         """Keeps the numbers of the updates from `since` to `step`."""

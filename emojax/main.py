@@ -126,6 +126,8 @@ def run_with_errors(arguments: list[str]) -> int:
 
 def _failed(error: EmojaxError) -> int:
     sys.stderr.write(f"emojax: {told(error)}\n")
+    if parallel := sys.modules.get("emojax.parallel"):  # imported only where JAX is
+        parallel.leave(error.exit_code)
     return error.exit_code
 
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from emojax import paths
 from emojax.config import ParallelConfig
-from emojax.errors import ConfigError
+from emojax.errors import ConfigError, EmojaxError
 from emojax.types import Batch, Tree
 
 BATCH_AXES = ("data", "fsdp")
@@ -111,6 +112,52 @@ def barrier(name: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """Around what the main process does alone: where it fails with an `EmojaxError`, the others end quietly with the
+    same exit code, instead of waiting for it."""
+    failed: EmojaxError | None = None
+    try:
+        yield
+    except EmojaxError as error:
+        failed = error
+    code = broadcast(failed.exit_code if failed else 0)
+    if failed:
+        raise failed
+    if code:
+        raise SystemExit(code)
+
+
+def leave(code: int) -> None:
+    """Ends a process of a job that has failed: an orderly end would wait for the others, which wait for this one."""
+    if sys.modules.get("jax") and jax.distributed.is_initialized() and jax.process_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def broadcast(number: int) -> int:
+    """The main process' number, at least 0 and below 2^31, in all of them, which all must ask."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def gathered(numbers: Sequence[int]) -> list[int]:
+    """Whole numbers in [0, 2^64) of all processes, first those of the main one; all must ask."""
+    if jax.process_count() == 1:
+        return list(numbers)
+    from jax.experimental import multihost_utils
+
+    counts = multihost_utils.process_allgather(np.array([len(numbers)], np.int32)).ravel().tolist()
+    own = np.zeros((max(counts), 2), np.uint32)  # JAX has no 64 bits unless asked
+    own[: len(numbers)] = [(number >> 32, number & 0xFFFFFFFF) for number in numbers]
+    every = np.asarray(multihost_utils.process_allgather(own)).reshape(len(counts), -1, 2).astype(object)
+    return [int(high << 32 | low) for part, n in zip(every, counts, strict=True) for high, low in part[:n]]
 
 
 def describe() -> str:

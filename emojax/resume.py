@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from emojax.errors import TrainingError
 
 _SHORTEST = 1.0
 """Seconds; below, no moment is left in which there is something to stop."""
+
+_NONE = "no checkpoint yet"
 
 _RECIPE = '''"""Written by emojax verify-resume: the config beside this file."""
 
@@ -66,10 +68,22 @@ def start(recipe: Path, workdir: Path) -> subprocess.Popen[bytes]:
     )
 
 
+@contextlib.contextmanager
+def _running(recipe: Path, workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`start`; what still runs when this is left, by Ctrl-C for example, is killed."""
+    process = start(recipe, workdir)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            _signal(process, "SIGKILL")
+        process.communicate()
+
+
 def finish(recipe: Path, workdir: Path) -> float:
     """Runs to the end; seconds. Raises `TrainingError` when the run fails."""
     began = time.monotonic()
-    with start(recipe, workdir) as process:
+    with _running(recipe, workdir) as process:
         _, errors = process.communicate()
     if process.returncode:
         last = (errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
@@ -82,11 +96,12 @@ def strike(
 ) -> list[str]:
     """Starts the run again and again, and stops it at random moments within `length` seconds: SIGKILL, and SIGTERM
     every third time. A run that comes to its end before the last of them is begun anew, and stopped earlier. Returns
-    what was done, in words; raises `TrainingError` when the run is too short to be stopped so often."""
+    what was done, in words, with the newest checkpoint at that moment; raises `TrainingError` when the run is too short
+    to be stopped so often, or was stopped before its first checkpoint every time."""
     clock, done = random.Random(seed), []
     while len(done) < kills:
         name = "SIGTERM" if len(done) % 3 == 2 else "SIGKILL"
-        with start(recipe, workdir) as process:
+        with _running(recipe, workdir) as process:
             moment = clock.uniform(0.0, length)
             try:
                 process.communicate(timeout=moment)
@@ -94,7 +109,8 @@ def strike(
                 with contextlib.suppress(ProcessLookupError):
                     _signal(process, name)
                 process.communicate()
-                done.append(f"{name} after {moment:.1f} s")
+                kept = checkpoint.newest_step(workdir)
+                done.append(f"{name} after {moment:.1f} s, {_NONE if kept is None else f'checkpoint {kept:,}'}")
                 told(f"{len(done)} of {kills}: {done[-1]}")
                 continue
         if process.returncode:
@@ -104,6 +120,8 @@ def strike(
         shutil.rmtree(workdir)
         done, length = [], length * 0.7
         told("it came to its end first: begun anew")
+    if all(_NONE in one for one in done):
+        raise TrainingError("the run was stopped before its first checkpoint every time: give more --kills")
     return done
 
 

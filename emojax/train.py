@@ -57,9 +57,9 @@ def run(config: Config, workdir: str | Path) -> None:
     folder = Path(workdir)
     warning = parallel.join(config.parallel)
     with contextlib.ExitStack() as stack:
-        if parallel.is_main():
-            stack.enter_context(dirs.claim(folder, config))
-        parallel.barrier("claimed")
+        with parallel.main_first():
+            if parallel.is_main():
+                stack.enter_context(dirs.claim(folder, config))
         monitor = stack.enter_context(Monitor(folder, config.monitor, active=parallel.is_main()))
         if warning:
             monitor.say(warning)
@@ -145,6 +145,8 @@ def _train(run: Run, state: TrainState, loop: Loop) -> Loop:
                     "config.optim.learning_rate, lengthen config.schedule.warmup_epochs or set "
                     "config.optim.clip_norm, and start again in another --workdir"
                 ) from error
+            # One whose own last updates were left out has the weights from before them: nothing would be undone.
+            run.checkpointer.set_aside_while(lambda meta: meta.loop["skipped"] > 0, name="not-finite")
             state, loop = _start(run)
             loop.went_back, loop.skipped = True, 0
             loop.plateau["scale"] *= LOWERED
@@ -198,9 +200,8 @@ def _train_stage(run: Run, state: TrainState, loop: Loop, stage: Stage) -> Train
             # One step computes while the host prepares the next: enough to keep the device busy, and honest timing.
             _require_finite(previous, config.optim.skip_limit, step - 1)
             _tell_spikes(parts, watch, monitor)
-            if pending:
-                _log(*pending, monitor)
-                pending = None
+            _log(pending, monitor)
+            pending = None
             monitor.tick(step, wait_for=totals)
             judge = due(step, config.eval.every_epochs, parts.per_epoch) or step == stage.stop
             save = judge or due(step, config.checkpoint.every_epochs, parts.per_epoch)
@@ -208,15 +209,15 @@ def _train_stage(run: Run, state: TrainState, loop: Loop, stage: Stage) -> Train
             closed = save or step % config.monitor.log_every == 0
             watch.hold(step, totals, closed=closed, index=host.index)
             if closed:
-                pending = (step, totals, (step - since) * parts.update_images, loop.ids)
+                pending = (step, totals, step - since, parts.update_images, loop.ids)
                 totals, since = parallel.replicate(parts.mesh, totals.fresh()), step
             if save or stop:
                 _tell_spikes(parts, watch, monitor)
-                if pending:
-                    _log(*pending, monitor)
-                    pending = None
+                _log(pending, monitor)
+                pending = None
                 loop.seconds = time.monotonic() - clock
                 loop.keep(totals, since, step)
+                _agree(parts, loop, monitor)
             if stop:
                 loop.owed = judge
                 run.save(state, loop, stage)
@@ -225,21 +226,32 @@ def _train_stage(run: Run, state: TrainState, loop: Loop, stage: Stage) -> Train
                 state = judging.judge(run, state, loop, stage)
             elif save:
                 run.save(state, loop, stage)
+            run.checkpointer.confirm()
             if loop.stopped or judging.is_over(stage, loop):
                 break
+        _require_finite(totals, config.optim.skip_limit, int(state.step))
     return state
 
 
 def _note(parts: wiring.Parts, loop: Loop, stage: Stage, step: int, host: Any, monitor: Monitor) -> None:
     """Shows the first batch of a stage, and remembers the records of every batch."""
-    loop.saw(host.index)
+    loop.saw(step, host.index)
     if step == stage.start + 1:
         monitor.images("train_batch", step, host.image, host.label, parts.dataset.class_names)
+
+
+def _agree(parts: wiring.Parts, loop: Loop, monitor: Monitor) -> None:
+    """What every process knows alone becomes known to all, before it is saved."""
+    ids = sum(parallel.gathered([loop.ids])) % 2**64
+    loop.ids = ids if parallel.is_main() else 0  # every process goes on with its own share of the sum
+    _quarantine(parts, loop, parallel.gathered(loop.missing), monitor)
+    loop.missing.clear()
 
 
 def _quarantine(parts: wiring.Parts, loop: Loop, unreadable: list[int], monitor: Monitor) -> None:
     """Remembers training images that could no longer be read; raises `DataError` when they have become too many."""
     dataset = parts.dataset
+    loop.missing += unreadable
     for record in dict.fromkeys(str(dataset.splits["train"].id[i]) for i in unreadable):
         if record not in loop.unreadable:
             loop.unreadable.append(record)
@@ -264,10 +276,14 @@ def _tell_spikes(parts: wiring.Parts, watch: spikes.Watch, monitor: Monitor) -> 
         monitor.note(step, "spike", spike.row(images), spike.told(step, images))
 
 
-def _log(step: int, totals: Any, images: int, ids: str, monitor: Monitor) -> None:
+def _log(pending: tuple[int, Any, int, int, int] | None, monitor: Monitor) -> None:
+    """Records (update, numbers of the last updates, how many those are, images of each, `Loop.ids`), if any."""
+    if pending is None:
+        return
+    step, totals, updates, images, ids = pending
     numbers = {name: float(value) for name, value in totals.compute().items()}
-    if numbers["skipped"]:
-        monitor.say(
-            f"warning: {numbers['skipped']:.0f} updates before {step + 1:,} were left out: loss or gradient not finite"
-        )
-    monitor.train(step, numbers, images=images, ids=ids)
+    if skipped := int(numbers["skipped"]):
+        which = f"update {step:,} was" if updates == 1 else f"{skipped} of the {updates} updates up to {step:,} were"
+        monitor.say(f"warning: {which} left out: loss or gradient not finite")
+    ids = sum(parallel.gathered([ids])) % 2**64
+    monitor.train(step, numbers, images=updates * images, ids=f"{ids:016x}")

@@ -49,8 +49,9 @@ while kill -0 "$step" 2>/dev/null; do # the signal has ended `wait`, not the tra
   wait "$step" || code=$?
 done
 
-if [ "$code" -eq 143 ] || { [ "$stopped" -eq 1 ] && [ "$code" -ne 0 ]; }; then
-  echo "slurm_train: stopped and saved (code $code), into the queue again" >&2
+# 2 to 7 mean that a person is needed (emojax --help): once more would end the same.
+if [ "$code" -eq 143 ] || { [ "$stopped" -eq 1 ] && [ "$code" -ge 128 ]; }; then
+  echo "slurm_train: ended with $code after a signal, into the queue again: it goes on from the last checkpoint" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -22,7 +22,19 @@ from typing import Any
 
 import jax
 
-from emojax import checkpoint, config_json, finish, judging, main, monitor, report, resume, train, wiring
+from emojax import (
+    checkpoint,
+    checkpoint_list,
+    config_json,
+    finish,
+    judging,
+    main,
+    monitor,
+    report,
+    resume,
+    train,
+    wiring,
+)
 from emojax.config import Config
 
 PHASES = ("start-up", "compilation", "updates", "evaluation", "saving", "final report")
@@ -176,7 +188,7 @@ def compared(workdir: Path, reference: Path, folder: Path) -> list[str]:
 
     def body() -> list[str]:
         found = resume.differences(resume.outcome(reference), resume.outcome(workdir))
-        rows = checkpoint.inspect(workdir, verify=True)
+        rows = checkpoint_list.inspect(workdir, verify=True)
         found += [f"{row.name}: {row.state}" for row in rows if row.damaged and "damaged-" not in row.name]
         for path in sorted((reference / "report").glob("*.csv")):
             other = workdir / "report" / path.name

@@ -67,7 +67,7 @@ ROWS = [
         "conformal",
         "slices",
     ],
-    ["decision", "decision_plots"],
+    ["decision", "decision_plots", "checkpoint_list"],
     ["validate", "monitor", "report", "predict", "resume"],
     ["wiring", "robustness"],
     ["transitions", "lr_finder", "opening"],

@@ -118,7 +118,7 @@ def test_the_result_of_a_finished_run_comes_before_its_checkpoints(tmp_path):
 
 
 def test_several_of_the_best_are_kept(tmp_path):
-    keeper = Checkpointer(tmp_path, CheckpointConfig(keep_best=2))
+    keeper = Checkpointer(tmp_path, CheckpointConfig(keep_last=1, keep_best=2))
     assert kept_after(keeper, [1.0, 5.0, 4.0, 3.0, 2.0]) == [2, 3, 5]
     assert keeper.ranked() == [2, 3, 5]
     keeper.close()

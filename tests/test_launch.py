@@ -1,6 +1,7 @@
 """`emojax launch` as a supervisor, with small programs in place of trainings."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -137,3 +138,40 @@ def test_it_says_what_it_expects():
     command = [sys.executable, "-m", "emojax.cli", "launch", "--processes=0", "--", "train"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 2 and "expected --processes of 1 or more" in ran.stderr
+
+
+def test_what_is_not_saved_in_time_after_a_signal_is_killed(launched, tmp_path, monkeypatch):
+    program = tmp_path / "program.py"
+    monkeypatch.setattr(launch, "PROGRAM", [sys.executable, "-S", str(program)])
+    program.write_text(HEAD + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n(here / 'up').touch()\ntime.sleep(60)\n")
+    soon(launched.folder, "up", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    began = time.monotonic()
+    assert launch.main(["--processes=2", "--grace=0.3", "--", str(tmp_path)]) == 143
+    assert time.monotonic() - began < 20
+
+
+def test_processes_end_with_their_launcher(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(HEAD + "(here / f'up-{me}').write_text(str(os.getpid()))\ntime.sleep(60)\n")
+    inside = f"import sys; from emojax.cli import launch; launch.PROGRAM = [sys.executable, '-S', {str(program)!r}]; "
+    inside += f"launch.main(['--processes=2', '--', {str(tmp_path)!r}])"
+    with subprocess.Popen([sys.executable, "-c", inside]) as job:
+        until = time.monotonic() + 60
+        ups = [tmp_path / f"up-{me}" for me in (0, 1)]
+        while not all(up.exists() and up.read_text() for up in ups) and time.monotonic() < until:
+            time.sleep(0.05)
+        job.kill()
+    for up in ups:
+        until = time.monotonic() + 10
+        while alive(int(up.read_text())) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not alive(int(up.read_text()))
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and that nobody has asked for its code does not."""
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

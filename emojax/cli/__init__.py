@@ -75,4 +75,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _failed(error: EmojaxError) -> int:
     sys.stderr.write(f"emojax: {told(error)}\n")
+    if parallel := sys.modules.get("emojax.parallel"):  # imported only where JAX is
+        parallel.leave(error.exit_code)
     return error.exit_code

@@ -1,5 +1,5 @@
 """`emojax checkpoints`: `list` shows the checkpoints of a run, `verify` reads every array of them and compares it with
-the digest that was saved. Exit code 3 when one is damaged."""
+the digest that was saved. Exit code 3 when one is damaged; those that the run has set aside do not count."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workdir", required=True, help="of a training run")
     options = parser.parse_args(arguments)
 
-    from emojax import checkpoint
+    from emojax import checkpoint_list
     from emojax.errors import DamagedError
 
-    rows = checkpoint.inspect(Path(options.workdir), verify=options.job == "verify")
+    rows = checkpoint_list.inspect(Path(options.workdir), verify=options.job == "verify")
     width = max(len(row.name) for row in rows)
     for row in rows:
         rank = "" if row.rank is None else f"  {row.rank_name} {row.rank:.6g}"

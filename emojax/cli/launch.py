@@ -4,7 +4,8 @@
 
 The processes talk over the loopback address. A process that dies takes the others with it; after a pause, which doubles
 each time, all of them go on from the last checkpoint, at most --restarts times. SIGTERM and Ctrl-C are handed on: all
-processes save the same update and end. A third signal kills them.
+processes save the same update and end; those that have not after --grace seconds are killed, as by a third signal.
+Where this command itself is killed, the processes get a SIGTERM (Linux).
 
 Exit codes: those of `emojax`. 2 to 7, which mean that a person is needed, and 130 and 143 end the job at once. Any
 other is the code of the process that failed first in the last attempt, 128 + N where signal N killed it.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -40,14 +42,17 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--processes", type=int, required=True, help="how many")
     parser.add_argument("--restarts", type=int, default=3, help="how often to start again (default: 3)")
+    parser.add_argument("--grace", type=float, default=60.0, help="seconds after a signal to save in (default: 60)")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and a verb of emojax with its options")
     options = parser.parse_args(arguments)
     command = [part for i, part in enumerate(options.command) if i or part != "--"]
-    if options.processes < 1 or options.restarts < 0 or not command:
-        raise ConfigError("launch: expected --processes of 1 or more, --restarts of 0 or more, and -- VERB OPTIONS")
+    if options.processes < 1 or min(options.restarts, options.grace) < 0 or not command:
+        raise ConfigError(
+            "launch: expected --processes of 1 or more, --restarts and --grace of 0 or more, and -- VERB OPTIONS"
+        )
     with _noted() as signals:
         for attempt in range(options.restarts + 1):
-            code = _job([*PROGRAM, *command], options.processes, signals)
+            code = _job([*PROGRAM, *command], options.processes, signals, grace=options.grace)
             if code in FINAL or signals:
                 return code
             if attempt == options.restarts:
@@ -82,7 +87,7 @@ def _stopped_within(seconds: float, signals: list[int]) -> bool:
     return bool(signals)
 
 
-def _job(command: list[str], count: int, signals: list[int]) -> int:
+def _job(command: list[str], count: int, signals: list[int], *, grace: float) -> int:
     """Starts all processes, and returns the exit code of the first that fails, or 0."""
     from emojax import parallel
 
@@ -90,23 +95,29 @@ def _job(command: list[str], count: int, signals: list[int]) -> int:
     processes = []
     for i in range(count):
         env = {**os.environ, parallel.COORDINATOR: address, parallel.PROCESSES: str(count), parallel.PROCESS: str(i)}
-        processes.append(subprocess.Popen(command, env=env))  # noqa: S603 - itself
-    told = False
+        processes.append(subprocess.Popen(command, env=env, preexec_fn=_end_with_me))  # noqa: S603, PLW1509 - no threads
+    told = 0.0
     while True:
-        if signals and not told:  # one is enough: JAX tells the others
-            told = True
-            with contextlib.suppress(ProcessLookupError):
-                processes[0].send_signal(signal.SIGTERM)
         codes = [process.poll() for process in processes]
         if None not in codes:
             return _first_failure(codes)
+        if signals and not told:  # one is enough: JAX tells the others
+            told = time.monotonic()
+            with contextlib.suppress(ProcessLookupError):
+                processes[codes.index(None)].send_signal(signal.SIGTERM)
         # Once they are told to stop, one that has saved leaves the others the time to do so too.
         if any(code is not None and code not in (_SAVED if told else {0}) for code in codes):
             return _ended_together(processes, codes)
-        if len(signals) >= 3:
+        if len(signals) >= 3 or (told and time.monotonic() > told + grace):
             _kill(processes)
             return 128 + signals[0]
         time.sleep(0.05)
+
+
+def _end_with_me() -> None:
+    """In a new process: SIGTERM when the launcher dies, however it dies. The number is PR_SET_PDEATHSIG of prctl(2)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _ended_together(processes: list[subprocess.Popen[bytes]], codes: list[int | None]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
         config.schedule.warmup_epochs *= factor
         config.eval.every_epochs = min(config.eval.every_epochs, options.epochs / 2)
     say = _say
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by an exception: what runs is killed, folders are removed
     with tempfile.TemporaryDirectory(prefix="emojax-verify-") as temporary:
         folder = Path(options.workdir or temporary)
         if options.workdir:

@@ -40,23 +40,27 @@ class Share:
     """Which positions of the stream a process gets.
 
     Attributes:
-      batch_size: images of a step, over all processes; a multiple of `count`.
-      process, count: this process gets the positions process, process + count, ... of every step.
+      batch_size: images of a step, over all processes; a multiple of `count * parts`.
+      process, count: of every part this process gets the block number `process` of `count`. On the devices the blocks
+        lie side by side in this order: a batch is the same, row by row, for any number of processes.
+      parts: of a step, one after the other: its micro-batches.
     """
 
     batch_size: int
     process: int
     count: int
+    parts: int = 1
 
     @property
     def local(self) -> int:
         """Images of a step in this process."""
         return self.batch_size // self.count
 
-    def positions(self, step: int) -> range:
+    def positions(self, step: int) -> list[int]:
         """The positions of this process in a step."""
-        first = step * self.batch_size
-        return range(first + self.process, first + self.batch_size, self.count)
+        first, part, own = step * self.batch_size, self.batch_size // self.parts, self.local // self.parts
+        starts = range(first + self.process * own, first + self.batch_size, part)
+        return [position for start in starts for position in range(start, start + own)]
 
     def layout(self, size: int, label: np.ndarray) -> np.dtype:
         """The fields of a batch of images of `size` pixels as one structured type, for shared memory."""

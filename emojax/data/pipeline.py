@@ -103,15 +103,15 @@ def train_batches(
       fit: `Config.fit`.
       workers: loader processes; 0 = two threads. Falls back to 0 where shared memory is too small.
       watch: over the loader processes; by default with the limits of `DataConfig`, told as a warning of `logging`.
-      process: (index, count); this process gets every count-th image of each global batch. MixUp and CutMix act within
-        that part, with the same factor in all processes.
+      process: (index, count); this process gets one of count blocks of each micro-batch. MixUp and CutMix act within
+        that block, with the same factor in all processes.
 
     Yields `Batch` of NumPy arrays, image uint8 [batch_size / count, size, size, 3]. A record that cannot be read any
     more is replaced by one of its class, a function of (seed, position), and named in `Loader.unreadable`; where no
     other can be read either, it is black with weight 0 and index -1. Raises `DataError` when a batch is larger than the
     split, `ConfigError` for an unknown sampler or a wrong `augment.order`; while loading, what `Pool` raises.
     """
-    share = _share(batch_size, process)
+    share = _share(batch_size, process, accumulate)
     check_batch_size(split, batch_size)
     make = TrainBatch(
         images=split.images, label=split.label, weight=split.weight, records=stream(split, sampler, seed),
@@ -171,10 +171,11 @@ def fingerprint(dataset: Dataset, *, batch_size: int, seed: int) -> str:
     return hashlib.sha256(f"emojax data 3\n{batch_size}\n{seed}\n{dataset.digest}".encode()).hexdigest()
 
 
-def _share(batch_size: int, process: tuple[int, int]) -> Share:
-    if batch_size % process[1]:
-        raise DataError(f"batch of {batch_size} images cannot be divided among {process[1]} processes")
-    return Share(batch_size, *process)
+def _share(batch_size: int, process: tuple[int, int], parts: int = 1) -> Share:
+    if batch_size % (process[1] * parts):
+        among = f"{process[1]} processes" + (f" and {parts} micro-batches" if parts > 1 else "")
+        raise DataError(f"batch of {batch_size} images cannot be divided among {among}")
+    return Share(batch_size, *process, parts)
 
 
 def _affordable(workers: int, batch_bytes: int, say: Callable[[str], None]) -> int:

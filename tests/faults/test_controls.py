@@ -20,7 +20,7 @@ def without(part):
     def restored(parts, checkpointer, step):
         state, meta = original(parts, checkpointer, step)
         if part == "ids":
-            return state, dataclasses.replace(meta, loop={**meta.loop, "ids": ""})
+            return state, dataclasses.replace(meta, loop={**meta.loop, "ids": 0})
         field, pattern = part
 
         def forget(path, leaf):

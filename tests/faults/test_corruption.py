@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from harness import CrashError, at, crash, finish, same, small, steps
 
-from emojax import checkpoint, cli, train
+from emojax import checkpoint_list, cli, train
 from emojax.errors import LostError
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def copy(stopped, to):
 def test_bit_flips_in_the_latest_checkpoint_are_never_silent(tmp_path, stopped):
     """100 flips anywhere in it: either it is damaged, or every array and the description are what was saved."""
     run = copy(stopped, tmp_path / "run")
-    rows = {row.name: row for row in checkpoint.inspect(run, verify=True)}
+    rows = {row.name: row for row in checkpoint_list.inspect(run, verify=True)}
     assert not any(row.damaged for row in rows.values())
     shutil.rmtree(run / "checkpoints/4")
     rng, noticed, harmless = np.random.default_rng(0), 0, []
@@ -49,7 +49,7 @@ def test_bit_flips_in_the_latest_checkpoint_are_never_silent(tmp_path, stopped):
         bad = bytearray(good)
         bad[rng.integers(len(bad))] ^= 1 << int(rng.integers(8))
         path.write_bytes(bad)
-        found = {row.name: row for row in checkpoint.inspect(run, verify=True)}.get("checkpoints/6")
+        found = {row.name: row for row in checkpoint_list.inspect(run, verify=True)}.get("checkpoints/6")
         if found is None or found.damaged:
             noticed += 1
         else:  # `inspect` compared every array and the sealed description with what was saved
@@ -110,9 +110,9 @@ def test_the_description_is_sealed(tmp_path, stopped):
         bad, count = re.subn(pattern, to, good)
         assert count == 1, name
         (folder / name).write_text(bad)
-        assert {row.name: row.damaged for row in checkpoint.inspect(run, verify=False)}["checkpoints/4"], name
+        assert {row.name: row.damaged for row in checkpoint_list.inspect(run, verify=False)}["checkpoints/4"], name
         (folder / name).write_text(good)
-    assert not any(row.damaged for row in checkpoint.inspect(run, verify=False))
+    assert not any(row.damaged for row in checkpoint_list.inspect(run, verify=False))
 
 
 def test_no_checkpoint_left_is_an_error_and_no_fresh_start(tmp_path, stopped, pictures, capsys):
@@ -126,10 +126,43 @@ def test_no_checkpoint_left_is_an_error_and_no_fresh_start(tmp_path, stopped, pi
         with pytest.raises(LostError, match=r"every checkpoint is damaged \(damaged-4, damaged-6\)") as raised:
             finish(config, run)
         assert raised.value.exit_code == 6
-    assert cli.main(["checkpoints", "list", f"--workdir={run}"]) == 3
-    assert "set aside" in capsys.readouterr().out
+    assert cli.main(["checkpoints", "list", f"--workdir={run}"]) == 0
+    assert "set aside: damaged" in capsys.readouterr().out
     shutil.rmtree(run / "checkpoints")
+    with pytest.raises(LostError, match=r"checkpoint 6 is gone. Bring back a copy, or remove .*committed.json"):
+        finish(config, run)
+    (run / "committed.json").unlink()
     finish(config, run)
+
+
+def test_a_lost_marker_is_damage_and_no_unfinished_write(tmp_path, stopped, pictures, alone, capsys):
+    """Orbax takes a folder without its marker for one that is being written, and removes it."""
+    run = copy(stopped, tmp_path / "run")
+    (run / "checkpoints/6/commit_success.txt").unlink()
+    assert {row.name: row.damaged for row in checkpoint_list.inspect(run, verify=False)} == {"checkpoints/6": True}
+    finish(small(pictures), run)
+    told = capsys.readouterr().err
+    assert "checkpoints/6 is damaged; set aside as damaged-6" in told and "Going on after step 4" in told
+    assert same(run, alone) == []
+    assert cli.main(["checkpoints", "verify", f"--workdir={run}"]) == 0
+    only = copy(stopped, tmp_path / "only")
+    for step in (4, 6):
+        (only / f"checkpoints/{step}/commit_success.txt").unlink()
+    with pytest.raises(LostError, match=r"every checkpoint is damaged \(damaged-6\)"):
+        finish(small(pictures), only)
+
+
+def test_a_damaged_result_says_what_to_do(tmp_path, pictures, alone, capsys):
+    run = copy(alone, tmp_path / "run")
+    path = max((run / "model").rglob("d/*"), key=lambda p: p.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-1])
+    picture = next(pictures.rglob("*.png"))
+    assert cli.main(["predict", str(picture), f"--workdir={run}"]) == 3
+    assert "finished.json, and give the training command again" in capsys.readouterr().err
+    shutil.rmtree(run / "model")
+    (run / "finished.json").unlink()
+    finish(small(pictures), run)
+    assert same(run, alone) == []
 
 
 def test_strange_things_in_the_folder_are_ignored(tmp_path, stopped, pictures, alone):
@@ -137,6 +170,9 @@ def test_strange_things_in_the_folder_are_ignored(tmp_path, stopped, pictures, a
     (run / "checkpoints/99").mkdir()
     (run / "checkpoints/8.orbax-checkpoint-tmp-1").mkdir()
     (run / "checkpoints/notes.txt").write_text("mine")
+    shutil.copytree(run / "checkpoints/6", run / "checkpoints/6.bak")
+    (run / "checkpoints/6.bak/metrics/metrics").write_text("")
+    (run / "checkpoints/replaced-mine").mkdir()
     (run / "checkpoints/loop").symlink_to(run / "checkpoints")
     finish(small(pictures), run)
     assert same(run, alone) == []

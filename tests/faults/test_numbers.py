@@ -123,7 +123,7 @@ class Poison:
 def test_one_bad_update_is_told_and_the_run_goes_on(tmp_path, pictures, monkeypatch, capsys):
     Poison(monkeypatch, [4], passes=1)
     finish(small(pictures), tmp_path / "run")
-    assert "warning: 1 updates before 5 were left out: loss or gradient not finite" in capsys.readouterr().err
+    assert "warning: update 4 was left out: loss or gradient not finite" in capsys.readouterr().err
     rows = [row for row in jsonl.read(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
     assert [row["skipped"] for row in rows] == [0, 0, 0, 1, 0, 0, 0, 0, 0] and rows[3]["loss"] is None
     assert json.loads((tmp_path / "run/report/val.json").read_text())["accuracy"] >= 0.3
@@ -134,7 +134,7 @@ def test_the_run_goes_back_once_and_learns_more_slowly(tmp_path, pictures, monke
     config.optim.skip_limit = 2
     Poison(monkeypatch, [7, 8], passes=1)
     finish(config, tmp_path / "run")
-    assert "going back to update 8 with 0.1 of the rate" in capsys.readouterr().err
+    assert "going back to update 6 with 0.1 of the rate" in capsys.readouterr().err
     rows = [row for row in jsonl.read(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
     assert [row["step"] for row in rows] == list(range(1, 10))
     assert rows[8]["learning_rate"] < 0.2 * rows[5]["learning_rate"]
@@ -147,3 +147,15 @@ def test_the_second_time_the_run_ends(tmp_path, pictures, monkeypatch):
     with pytest.raises(TrainingError, match=r"not finite in the 2 updates up to 8, also after the run had gone back"):
         finish(config, tmp_path / "run")
     assert train.LOWERED == 0.1
+
+
+def test_the_very_last_updates_count_too(tmp_path, pictures, monkeypatch, capsys):
+    config = small(pictures)
+    config.optim.skip_limit = 2
+    Poison(monkeypatch, [8, 9], passes=1)
+    finish(config, tmp_path / "run")
+    assert "going back to update 6 with 0.1 of the rate" in capsys.readouterr().err
+    aside = sorted(path.name for path in (tmp_path / "run/checkpoints").glob("not-finite-*"))
+    assert aside == ["not-finite-8", "not-finite-9"]
+    rows = [row for row in jsonl.read(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
+    assert [row["skipped"] for row in rows] == [0] * 9

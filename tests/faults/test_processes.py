@@ -1,14 +1,15 @@
 """Two processes of one training, one of which is killed: `emojax launch` brings both back, and nothing is lost."""
 
+import dataclasses
 import subprocess
 import sys
 import time
 
 import pytest
 import tiny
-from harness import same, small
+from harness import same, small, steps
 
-from emojax import jsonl, resume
+from emojax import config_json, jsonl, resume
 from emojax.config import ParallelConfig
 
 pytestmark = pytest.mark.slow
@@ -37,3 +38,36 @@ def test_one_of_two_is_killed(tmp_path):
         _, told = job.communicate(timeout=300)
     assert job.returncode == 0 and b"ended with 137; starting all again" in told
     assert same(tmp_path / "run", tmp_path / "alone") == []
+
+
+def test_a_wrong_config_ends_all_at_once_in_one_line(tmp_path):
+    """Only the main process sees the work directory; the others end with it, quietly."""
+    config = small(tiny.make_folder(tmp_path / "data"))
+    config.parallel = ParallelConfig(distributed=1, heartbeat=10)
+    (tmp_path / "run/checkpoints/4").mkdir(parents=True)
+    other = small(tmp_path / "data")
+    other.seed = 5
+    (tmp_path / "run/config.json").write_text(config_json.to_json(other))
+    began = time.monotonic()
+    with launched(resume.write_recipe(config, tmp_path), tmp_path / "run") as job:
+        _, told = job.communicate(timeout=120)
+    assert job.returncode == 4 and time.monotonic() - began < 60
+    assert told.count(b"belongs to a run with another config") == 1 and b"Traceback" not in told
+
+
+def test_a_signal_to_one_of_two_saves_both(tmp_path):
+    """The second one is told, as by a scheduler that stops one machine: all save the same update, and go on from it."""
+    config = small(tiny.make_folder(tmp_path / "data"))
+    config.parallel = ParallelConfig(distributed=1, heartbeat=10)
+    config.stages = (dataclasses.replace(config.stages[0], epochs=30),)
+    recipe, run = resume.write_recipe(config, tmp_path), tmp_path / "run"
+    with launched(recipe, run) as job:
+        until = time.monotonic() + 120
+        while len(jsonl.read(run / "metrics.jsonl")) < 3 and time.monotonic() < until:
+            time.sleep(0.05)
+        found = subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True, check=True)
+        subprocess.run(["kill", "-TERM", found.stdout.split()[-1]], check=True)
+        _, told = job.communicate(timeout=120)
+    assert job.returncode == 143, told
+    last = max(row["step"] for row in jsonl.read(run / "metrics.jsonl") if row["kind"] == "train")
+    assert last < 90 and steps(run)[-1] == last

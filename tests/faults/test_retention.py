@@ -13,7 +13,7 @@ import pytest
 from harness import at, finish, same, small, steps
 from test_checkpoint import META, make_state
 
-from emojax import checkpoint, checkpoint_store, errors, files, resume
+from emojax import checkpoint, checkpoint_list, checkpoint_store, errors, files, resume
 from emojax.checkpoint import Checkpointer
 from emojax.config import CheckpointConfig
 from emojax.errors import CheckpointError, FullError
@@ -44,7 +44,7 @@ def test_the_latest_two_and_the_true_best_are_there_after_every_save(tmp_path, k
             assert set(keeper._manager.all_steps()) >= wanted
             assert len(keeper._manager.all_steps()) <= 3
             assert keeper.best() == (best or step)
-    assert all(not row.damaged for row in checkpoint.inspect(tmp_path, verify=True))
+    assert all(not row.damaged for row in checkpoint_list.inspect(tmp_path, verify=True))
 
 
 def test_nothing_half_written_is_ever_visible(tmp_path):
@@ -55,7 +55,7 @@ def test_nothing_half_written_is_ever_visible(tmp_path):
         for step in (1, 2, 3):
             keeper.save(dataclasses.replace(big, step=jnp.asarray(step, jnp.int32)), META, rank=float(step))
             for _ in range(3):
-                for row in checkpoint.inspect(tmp_path, verify=True) if seen or step > 1 else ():
+                for row in checkpoint_list.inspect(tmp_path, verify=True) if seen or step > 1 else ():
                     assert row.state.startswith("whole"), row
                     seen.add(row.name)
         keeper.latest()
@@ -100,7 +100,7 @@ def test_a_write_that_fails_leaves_the_earlier_checkpoints(tmp_path, size):
         assert again.latest() == 2 and again.ranked() == [1, 2]
         again.save(third, META, rank=9.0)
         assert again.latest() == 3 and again.best() == 3
-    rows = checkpoint.inspect(tmp_path, verify=True)
+    rows = checkpoint_list.inspect(tmp_path, verify=True)
     assert [(row.name, row.damaged) for row in rows] == [("checkpoints/2", False), ("checkpoints/3", False)]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
 
@@ -158,7 +158,7 @@ def test_a_run_ends_in_words_and_goes_on_when_there_is_room(tmp_path, pictures, 
     found = raised.value if isinstance(raised.value, FullError) else errors.full(raised.value)
     assert found is not None and found.exit_code == 7
     if (run / "checkpoints").is_dir() and steps(run):
-        assert not any(row.damaged for row in checkpoint.inspect(run, verify=True))
+        assert not any(row.damaged for row in checkpoint_list.inspect(run, verify=True))
     finish(config, run)
     assert same(run, alone) == []
 
@@ -187,4 +187,4 @@ def test_a_disk_that_is_really_full(tmp_path, pictures, alone, small_disk):
     assert first.stderr.strip().splitlines()[-1].startswith("emojax: error: ") and "Traceback" not in first.stderr
     (small_disk / "other").unlink()
     subprocess.run(command, check=True, capture_output=True)
-    assert checkpoint.inspect(small_disk / "run", verify=True)
+    assert checkpoint_list.inspect(small_disk / "run", verify=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness import finish, same, small, steps
 
-from emojax import checkpoint, predict, resume, train, workdir
+from emojax import checkpoint, checkpoint_list, predict, resume, train, workdir
 from emojax.config import CheckpointConfig, Config
 from emojax.errors import CheckpointError, InterruptedRunError, WorkdirError
 from emojax.judging import Run
@@ -30,7 +30,7 @@ def test_two_runs_at_once_on_one_folder(tmp_path, pictures, alone):
     assert sorted(codes) == [0, 4], texts
     refused, holder = codes.index(4), both[codes.index(0)].pid
     assert f"another run (process {holder}) is using it" in texts[refused] and "Traceback" not in texts[refused]
-    assert (run / "finished.json").is_file() and not checkpoint.inspect(run, verify=True)[0].damaged
+    assert (run / "finished.json").is_file() and not checkpoint_list.inspect(run, verify=True)[0].damaged
 
 
 def test_a_second_run_of_one_process_is_refused_too(tmp_path):
@@ -112,7 +112,7 @@ def test_a_run_that_may_only_be_read_still_predicts(alone, pictures, nobody):
     subprocess.run(["chmod", "-R", "a-w,a+rX", folder], check=True)
     with rights():
         classifier = predict.load(folder / "run")
-        assert all(not row.damaged for row in checkpoint.inspect(folder / "run", verify=True))
+        assert all(not row.damaged for row in checkpoint_list.inspect(folder / "run", verify=True))
     found = classifier.predict([next(iter(sorted(pictures.rglob("*.png"))))])
     assert found.weight[0] == 1
 
