@@ -61,7 +61,7 @@ class Checkpointer:
 
     def _confirm(self) -> None:
         newest = self._manager.latest_step()
-        if parallel.is_main() and newest != self._record.newest:
+        if parallel.is_main() and newest not in (None, self._record.newest):
             self._record.write(newest, self._folder)
 
     def best(self) -> int:
@@ -137,7 +137,8 @@ class Checkpointer:
         """Sets the newest checkpoint aside, as `set_aside` does, as long as `bad(meta)` says so."""
         while (step := self.latest()) is not None and bad(self.meta(step)):
             self.set_aside(step, name=name)
-        self._confirm()
+        if parallel.is_main():
+            self._record.write(self._manager.latest_step(), self._folder)
 
     def _put_back(self) -> None:
         """Completes or undoes a replacement (see `save`) in which the process was killed."""

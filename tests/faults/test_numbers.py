@@ -150,11 +150,12 @@ def test_the_second_time_the_run_ends(tmp_path, pictures, monkeypatch):
 
 
 def test_the_very_last_updates_count_too(tmp_path, pictures, monkeypatch, capsys):
+    """The checkpoints of 8 and 9, the two latest, have the weights of 7; the best one, of 4, is what is left."""
     config = small(pictures)
     config.optim.skip_limit = 2
     Poison(monkeypatch, [8, 9], passes=1)
     finish(config, tmp_path / "run")
-    assert "going back to update 6 with 0.1 of the rate" in capsys.readouterr().err
+    assert "going back to update 4 with 0.1 of the rate" in capsys.readouterr().err
     aside = sorted(path.name for path in (tmp_path / "run/checkpoints").glob("not-finite-*"))
     assert aside == ["not-finite-8", "not-finite-9"]
     rows = [row for row in jsonl.read(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
