@@ -96,12 +96,12 @@ def _bombs() -> Iterator[Hostile]:
         (100_000, 300),
     ):
         yield Hostile(f"bomb: PNG of {width} x {height}", post(png(width, height)))
-    flat = zlib.compress(b"\0" * (3 * 9000 + 1) * 9000, 9)
-    yield Hostile("bomb: PNG whose 81 million pixels are there, in 240 KB", post(png(9000, 9000, data=flat)))
-    text = b"remark\0\0" + zlib.compress(b"a" * (80 << 20), 9)
-    yield Hostile("bomb: PNG with 80 MB of compressed remarks", post(png(64, 64, (b"zTXt", text))))
-    profile = b"profile\0\0" + zlib.compress(b"a" * (80 << 20), 9)
-    yield Hostile("bomb: PNG with 80 MB of colour profile", post(png(64, 64, (b"iCCP", profile))))
+    flat = zlib.compress(b"\0" * (3 * 6000 + 1) * 6000, 6)
+    yield Hostile("bomb: PNG whose 36 million pixels are there, in 105 KB", post(png(6000, 6000, data=flat)))
+    text = b"remark\0\0" + zlib.compress(b"a" * (40 << 20), 6)
+    yield Hostile("bomb: PNG with 40 MB of compressed remarks", post(png(64, 64, (b"zTXt", text))))
+    profile = b"profile\0\0" + zlib.compress(b"a" * (40 << 20), 6)
+    yield Hostile("bomb: PNG with 40 MB of colour profile", post(png(64, 64, (b"iCCP", profile))))
     yield Hostile("bomb: GIF", post(b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b";", "image/gif"))
     bmp = bytearray(good("BMP"))
     bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
@@ -110,8 +110,8 @@ def _bombs() -> Iterator[Hostile]:
     at = jpeg.index(b"\xff\xc0")
     jpeg[at + 5 : at + 9] = struct.pack(">HH", 65535, 65535)
     yield Hostile("bomb: JPEG", post(bytes(jpeg), "image/jpeg"))
-    wide = encode(Image.new("L", (16_000, 16_000)), "TIFF", compression="tiff_deflate")
-    yield Hostile("bomb: TIFF of 256 million pixels", post(wide, "image/tiff"))
+    wide = encode(Image.new("L", (8_000, 8_000)), "TIFF", compression="tiff_deflate")
+    yield Hostile("bomb: TIFF of 64 million pixels", post(wide, "image/tiff"))
     yield Hostile("bomb: in a form", form(part(png(50_000, 50_000))))
 
 

@@ -1,4 +1,4 @@
-"""The page of the server in Chromium: pictures, paste, webcam, keyboard, token, both colour schemes, nothing fetched."""
+"""The server's page in Chromium: pictures, paste, webcam, keyboard, token, both colour schemes, nothing fetched."""
 
 from __future__ import annotations
 
@@ -56,9 +56,8 @@ def test_a_picture_is_classified_and_explained(page, red):
     page.until(f"{ANSWER} === 'angry' && !document.getElementById('map').hidden")
     assert page.ask(ROWS) == [["angry", "91.9 %"], ["happy", "4.0 %"], ["sad", "4.0 %"]]
     box = page.ask(
-        "(() => { const m = document.getElementById('map').getBoundingClientRect(), p = document.getElementById('photo')"
-        ".getBoundingClientRect(); return [(m.left - p.left) / p.width, m.width / p.width, m.height / p.height, "
-        "p.width / p.height]; })()"
+        "(() => { const [m, p] = ['map', 'photo'].map((id) => document.getElementById(id).getBoundingClientRect());"
+        "return [(m.left - p.left) / p.width, m.width / p.width, m.height / p.height, p.width / p.height]; })()"
     )
     assert box == pytest.approx([0.25, 0.5, 1, 2], abs=0.01), "the map lies where the model looked"
     page.ask("document.getElementById('top').click()")

@@ -39,9 +39,9 @@ PROBLEMS = {
     400: "The request cannot be read.",
     401: "The token is missing or wrong.",
     408: "The body took too long.",
-    413: "Too many bytes, pixels or pictures.",
+    413: "Too many bytes or pixels.",
     415: "The body is no picture and no form.",
-    422: "The picture cannot be read, or a parameter is wrong.",
+    422: "A picture cannot be read, there are none or too many, or a parameter is wrong.",
     429: "Too many pictures are waiting; Retry-After tells when to try again.",
     503: "Not warm yet, about to end, or no answer in time; see Retry-After.",
 }

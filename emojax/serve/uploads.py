@@ -59,7 +59,7 @@ async def read(request: Request, limits: Limits) -> bytes:
 async def pictures(request: Request, body: bytes, limits: Limits, *, field: str, most: int) -> list[bytes]:
     """The pictures of a body: itself, or the files of a form under the name `field`.
 
-    Raises `Refused`: 400 for a form that is none, 413 for more than `most` pictures, 422 for none.
+    Raises `Refused`: 400 for a form that is none, 422 for no picture, an empty one, or more than `most`.
     """
     if kind(request) != FORM:
         found = [body]
@@ -89,7 +89,7 @@ async def _files(request: Request, body: bytes, limits: Limits, *, field: str, m
                 raise Refused(422, f"expected files under the name {field!r}, found {name[:80]!r}")
             files.append(await value.read())
         if len(files) > most:
-            raise Refused(413, f"more than {most} picture{'s' if most > 1 else ''} in one request")
+            raise Refused(422, f"more than {most} picture{'s' if most > 1 else ''} in one request")
         return files
     finally:
         await form.close()
