@@ -197,7 +197,7 @@ class Classifier:
         }
 
     def probabilities(self, images: UInt8[np.ndarray, "B S S 3"]) -> Float[np.ndarray, "B K"]:
-        """The same for images as `predict_split` shows them to the model, on one device; one program per B."""
+        """Class probabilities of images as `predict_split` shows them to the model, on one device; each B compiles."""
         return np.asarray(self._infer(self._placed["params"], self._placed["model_state"], jnp.asarray(images)))
 
     def explain(self, images: UInt8[np.ndarray, "B S S 3"], classes: Int[np.ndarray, " B"]) -> Any:

@@ -219,6 +219,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         if not good:
             sys.exit(f"even {RATES[0]} requests a second were too many for this machine as it is")
         limit = int(0.7 * good[-1])
+        for seed in (4, 5):  # until every size of batch has been met by every thread
+            load(server.port, sent, rate=4 * good[-1], seconds=options.step, seed=seed)
         memory["before_load"] = server.memory()
         held = load(server.port, sent, rate=limit, seconds=options.seconds, seed=1)
         memory["after_load"] = server.memory()

@@ -358,3 +358,15 @@ def test_pages_are_in_the_package():
     assert not re.search(r"<script>|<style|\sstyle=|\son\w+=", (folder / "page.html").read_text())
     assert "innerHTML" not in (folder / "page.js").read_text()
     assert threading.active_count() < 60
+
+
+def test_the_page_of_the_measurement_says_what_was_measured(monkeypatch):
+    root = Path(__file__).resolve().parents[1]
+    monkeypatch.syspath_prepend(root / "scripts")
+    import serve_page
+
+    found = json.loads((root / "docs/serving.json").read_text())
+    assert (root / "docs/serving.md").read_text() == serve_page.page(found)
+    assert set(found["held"]["statuses"]) == {"200"} and found["held"]["rate"] == found["limit"]
+    assert found["hostile"]["uploads"] == len(hostile()) and found["hostile"]["not_4xx"] == []
+    assert not found["hostile"]["crashed"] and found["exit_code_after_sigterm"] == 0
