@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -64,6 +65,7 @@ def inference_function(
     return infer
 
 
+@functools.lru_cache(maxsize=8)  # one compiled program per model and batch size, however often it is asked for
 def explain_function(model: models.Model) -> Explain:
     """Where in an image the evidence for a class lies, see `models.class_activation`. Preprocessing is inside."""
 
@@ -194,10 +196,19 @@ class Classifier:
             for name, view in zip(names, views_lib.VIEWS[self.views], strict=True)
         }
 
+    def probabilities(self, images: UInt8[np.ndarray, "B S S 3"]) -> Float[np.ndarray, "B K"]:
+        """Class probabilities of images as `predict_split` shows them to the model, on one device; each B compiles."""
+        return np.asarray(self._infer(self._placed["params"], self._placed["model_state"], jnp.asarray(images)))
+
     def explain(self, images: UInt8[np.ndarray, "B S S 3"], classes: Int[np.ndarray, " B"]) -> Any:
         """Class-activation maps float32 [B, Y, X] in [0, 1] of images as `predict_split` shows them to the model."""
-        found = explain_function(self._model)(self._weights["params"], self._weights["model_state"], images, classes)
+        found = explain_function(self._model)(self._placed["params"], self._placed["model_state"], images, classes)
         return np.asarray(found)
+
+    @functools.cached_property
+    def _placed(self) -> dict[str, Tree]:
+        """The weights on the first device: they do not travel with every call."""
+        return jax.device_put(self._weights, jax.local_devices()[0])
 
     def predict_split(self, split: Split, *, batch_size: int) -> Predictions:
         """Predictions for a split of a data set, as in training's evaluation."""

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "emojax"
 
-# A module imports only from rows above its own; inside data, models, report and cli, also from its siblings.
+# A module imports only from rows above its own; inside data, models, report, serve and cli, also from its siblings.
 ROWS = [
     ["__init__", "visible"],
     ["errors"],
@@ -69,7 +69,7 @@ ROWS = [
     ],
     ["decision", "decision_plots", "checkpoint_list"],
     ["validate", "monitor", "report", "predict", "resume"],
-    ["wiring", "robustness"],
+    ["wiring", "robustness", "serve"],
     ["transitions", "lr_finder", "opening"],
     ["judging"],
     ["finish"],
@@ -77,7 +77,7 @@ ROWS = [
     ["main", "cli"],
 ]
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}
-FOLDERS = ("data", "models", "report", "cli")
+FOLDERS = ("data", "models", "report", "serve", "cli")
 
 # cli.train is emojax.main under another name; `import emojax` offers emojax.load.
 EXCEPTIONS = {("cli", "main"), ("__init__", "predict")}

@@ -51,6 +51,7 @@ MAY_RUN = {  # who starts code, and which: everything else may not
     "resume.py": {"subprocess"},  # emojax itself
     "runs.py": {"subprocess"},
     "launch.py": {"subprocess", "socket"},
+    "server.py": {"socket"},  # the one that `emojax serve` listens on
     "memory.py": {"ctypes"},  # a setting of the C library
     "workers.py": {"ctypes"},  # the type of shared memory
 }

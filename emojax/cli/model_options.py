@@ -8,6 +8,11 @@ import argparse
 def add(parser: argparse.ArgumentParser) -> None:
     """Adds --workdir, --which and --views, the arguments of `emojax.predict.load`."""
     parser.add_argument("--workdir", required=True, help="folder of a training run")
+    add_choice(parser)
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Adds --which and --views."""
     parser.add_argument(
         "--which",
         default="best",
