@@ -10,9 +10,9 @@ Beside `FILE` lies `FILE.about.json`, which says what made the rows. A file of o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from emojax.errors import ConfigError
 from emojax.files import parse_json, plain, write_json
@@ -28,6 +28,10 @@ class Table(Protocol):
 
     seen: Seen
     rows: int
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """The rows that are text still: CSV cells, or what the JSON says; not while others are written."""
+        ...
 
     def write(self, group: Sequence[Row]) -> None:
         """Appends the rows of one picture."""

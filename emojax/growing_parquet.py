@@ -40,6 +40,10 @@ class ParquetTable:
         self._lines.write([self._flat(row) for row in group])
         self.rows += len(group)
 
+    def read(self) -> Iterator[dict[str, Any]]:
+        """The rows that the Parquet file does not have yet."""
+        return self._lines.read()
+
     def finish(self) -> None:
         """Writes the Parquet file in one step, in memory of one row group, and removes the text file."""
         import pyarrow.parquet as pq

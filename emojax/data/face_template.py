@@ -29,7 +29,7 @@ def similarity(points: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The turn, size and shift that bring `points` nearest to `target`, both [N, 2], by least squares.
 
     Returns float64 [2, 3], as `cv2.warpAffine` takes it. In the plane, with points as complex numbers, the solution of
-    Umeyama (1991, IEEE TPAMI 13(4)) without mirroring is a single quotient. Raises `ValueError` when all points are one.
+    Umeyama (1991, IEEE TPAMI 13(4)) without mirroring is one quotient. Raises `ValueError` when all points are one.
     """
     z, w = (np.asarray(x, np.float64) @ np.array([1, 1j]) for x in (points, target))
     centred = z - z.mean()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from io import BufferedReader, BytesIO
+from typing import BinaryIO
 
 from emojax.data.storage import EXTENSIONS
 from emojax.errors import DataError
@@ -17,7 +17,7 @@ _LONGEST = 1 << 16
 """Longest path of a list, bytes: a file that is no list does not fill the memory."""
 
 
-def pictures(given: Sequence[str], listed: BufferedReader | BytesIO | None = None) -> Iterator[str]:
+def pictures(given: Sequence[str], listed: BinaryIO | None = None) -> Iterator[str]:
     """Paths of pictures: files as they are given, those below folders by name, "-" = those of `listed`.
 
     Memory grows with the names of the largest single folder, of which they are sorted. Links to folders are not
@@ -61,10 +61,11 @@ def below(folder: str) -> Iterator[str]:
             yield path
 
 
-def lines(stream: BufferedReader | BytesIO) -> Iterator[str]:
+def lines(stream: BinaryIO) -> Iterator[str]:
     """The paths of a list: one per line, or ended by NUL characters as by `find -print0`; empty ones are left out."""
     rest, mark = b"", b""
-    while block := stream.read1(_BLOCK):  # what is there, not a full block: the other end may wait for an answer
+    read = getattr(stream, "read1", stream.read)  # what is there, not a full block: the list may grow slowly
+    while block := read(_BLOCK):
         mark = mark or (b"\0" if b"\0" in block else b"\n")
         *whole, rest = (rest + block).split(mark)
         if len(rest) > _LONGEST:
