@@ -48,7 +48,7 @@ class ParquetTable:
         """Writes the Parquet file in one step, in memory of one row group, and removes the text file."""
         import pyarrow.parquet as pq
 
-        new = (row for row in self._lines.read() if row[self._key] not in self._old)
+        new = (row for row in self._lines.read() if str(row[self._key]) not in self._old)
         first = next(new, None)
         if first is not None or not self._path.exists():
             rows = itertools.chain([] if first is None else [first], new)

@@ -147,7 +147,7 @@ class TextTable:
         for row, end in self._form.read(self._file, self._path):
             if count == wanted:
                 name, count, wanted = str(row.get(self._key)), 0, self._group(row)
-            if row.get(self._key) != name:
+            if str(row.get(self._key)) != name:
                 raise DataError(f"{self._path}: {name} has {count} rows of {wanted}")
             count += 1
             if count == wanted:
