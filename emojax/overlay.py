@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from emojax.drawing import ORANGE, SKY
+from emojax.drawing import ORANGE, SKY, font_file
 from emojax.tracks import Box, overlap
 from emojax.visible import one_line
 
@@ -86,10 +86,7 @@ def _panel(one: Shown, letter: int) -> np.ndarray:
 
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans of matplotlib: class names may be in many scripts."""
-    from matplotlib import font_manager
-
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+    return ImageFont.truetype(font_file(), size)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
