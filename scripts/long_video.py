@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import psutil
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -80,7 +81,8 @@ def main() -> None:
         train.run(tiny.config(data, stages=(tiny.StageConfig(epochs=1),)), str(place / "run"))
         face = None
         if options.faces:
-            face = cv2.resize(cv2.imread(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))), (80, 80))
+            with Image.open(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))) as image:
+                face = np.asarray(image.convert("RGB").resize((80, 80)))[..., ::-1].copy()
         make_video(place / "long.mp4", frames=round(options.minutes * 60 * RATE), face=face)
         command = [sys.executable, "-m", "emojax.cli", "predict", f"--workdir={place / 'run'}", str(place / "long.mp4")]
         command += [f"--out={place / 'rows.csv'}"] + ["--faces"] * options.faces
