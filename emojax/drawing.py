@@ -18,6 +18,13 @@ TITLE, LABEL, SMALL = 13, 10, 8.5
 """Font sizes, points: figure titles; axis titles and labels; annotations."""
 
 
+def font_file() -> str:
+    """Path of DejaVu Sans, which ships with matplotlib: names may be in many scripts."""
+    from matplotlib import font_manager
+
+    return font_manager.findfont("DejaVu Sans")
+
+
 def figure(
     width: float, height: float, *, shape: tuple[int, int] | None = None, heights: tuple[float, ...] = ()
 ) -> tuple[Figure, Any]:

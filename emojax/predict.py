@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -182,6 +183,13 @@ class Classifier:
         ]
         probs, weight = (np.concatenate([getattr(part, name) for part in parts]) for name in ("probs", "weight"))
         return dataclasses.replace(parts[0], probs=probs, weight=weight, label=uniform, id=names)
+
+    def digest(self) -> str:
+        """SHA-256 over all weights and statistics, in hexadecimal: the same for the same classifier, wherever it is."""
+        total = hashlib.sha256()
+        for leaf in jax.tree.leaves(self._weights):
+            total.update(np.ascontiguousarray(leaf).tobytes())
+        return total.hexdigest()
 
     def per_view(self) -> dict[str, Classifier]:
         """{view: a classifier that sees this one of the test-time views alone}, without the decision, which was fitted

@@ -48,6 +48,29 @@ def mesh():
 
 
 @pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """A finished run that tells blue, green and red apart, made with as little compiling as there can be."""
+    import tiny
+
+    from emojax import train
+    from emojax.config import AugmentConfig, AverageConfig, EvalConfig, ModelConfig, MonitorConfig, OptimConfig
+
+    place = tmp_path_factory.mktemp("small")
+    config = tiny.config(
+        tiny.make_folder(place / "data"),
+        augment=AugmentConfig(),
+        model=ModelConfig(name="resnet18", stem="small2", depths=(1, 1), widths=(8, 16)),
+        optim=OptimConfig(learning_rate=1e-2),
+        average=AverageConfig(),
+        stages=(tiny.StageConfig(epochs=4),),
+        eval=EvalConfig(every_epochs=4),
+        monitor=MonitorConfig(tensorboard=0),
+    )
+    train.run(config, place / "run")
+    return place / "run"
+
+
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
     """The data of the fault tests."""
     import tiny

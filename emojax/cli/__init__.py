@@ -13,7 +13,7 @@ from emojax.visible import Guarded
 VERBS = {
     "train": "train from a recipe; the same as python -m emojax.main",
     "evaluate": "judge a trained model on its own or other data",
-    "predict": "classify pictures and folders of pictures",
+    "predict": "classify pictures, folders of pictures, videos and cameras",
     "serve": "answer over HTTP, with a page for trying it in a browser",
     "calibrate": "fit probabilities, abstention and sets of classes on val, and store them with the model",
     "robustness": "accuracy by slices, under corruptions and mirrored",
@@ -23,7 +23,7 @@ VERBS = {
     "compare": "two runs on the same images, with intervals of the difference",
     "ensemble": "average the predictions of several runs",
     "report": "write the HTML page of a finished run again",
-    "data": "check a data set for copies and leaks, find label errors, pack it into one file per split",
+    "data": "check a data set for copies and leaks, align faces, find label errors, pack it into one file per split",
     "checkpoints": "list or verify the checkpoints of a run",
     "verify-resume": "prove on your recipe that a killed run loses nothing",
     "launch": "several processes of one training on this machine",

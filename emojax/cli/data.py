@@ -7,6 +7,7 @@ import sys
 
 JOBS = {
     "check": "look for unreadable and odd images, copies, conflicting classes, and leaks across splits",
+    "align": "cut out faces and bring eyes, nose and mouth into one place, with the same tree and labels",
     "pack": "write the images of each split into one file",
     "labels": "rank likely label errors, from out-of-fold predictions",
 }

@@ -1,44 +1,70 @@
-"""`emojax predict`: classifies pictures and folders of pictures with a trained model."""
+"""`emojax predict`: classifies pictures, folders of pictures, videos and cameras with a trained model."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import dataclasses
-import json
+import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emojax.cli import model_options
-from emojax.visible import one_line
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from emojax.cli.predict_rows import Row
+    from emojax.cli.verdicts import Judge
+    from emojax.data.face_detector import Detector
     from emojax.predict import Classifier
+    from emojax.seen import Seen
 
 CHUNK = 256
 """Pictures per call of the classifier: results appear while later pictures are still read, in bounded memory."""
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """One picture: probabilities [K], None where it could not be read; whether they are too unsure for an answer; the
-    members of its set, bool [K], None where no sets are asked for."""
-
-    path: str
-    probs: np.ndarray | None
-    unsure: bool
-    inside: np.ndarray | None
+_MEASURED = 10_000
+"""Pictures whose names decide how wide the first column of a table is."""
 
 
 def main(arguments: list[str]) -> int:
-    """Prints one row per picture; the exit code is 2 when some could not be read."""
+    """Tells one row per picture, or per face; the exit code is 2 when some could not be read."""
+    options = _parser().parse_args(arguments)
+
+    from emojax.data.face_detector import Detector
+    from emojax.errors import ConfigError
+    from emojax.predict import load
+    from emojax.video import EXTENSIONS
+
+    videos = [options.video] if options.video else []
+    videos += [path for path in options.paths if path.lower().endswith(EXTENSIONS)]
+    if len(videos) > 1 or (videos and len(videos) != len(options.paths) + bool(options.video)):
+        raise ConfigError("a video is classified in a call of its own, without other videos and pictures")
+    if not videos and not options.paths:
+        raise ConfigError("nothing to classify: give pictures, folders, a video, or - for a list on standard input")
+    for flag in ("overlay", "every", "fps", "seconds"):
+        if getattr(options, flag) and not videos:
+            raise ConfigError(f"--{flag} is for videos")
+    if options.out and (options.json or options.csv):
+        raise ConfigError("--json and --csv are for the standard output; --out=FILE goes by the name of the file")
+    if options.margin < 0 or options.margin > 2:
+        raise ConfigError(f"--margin={options.margin}: expected 0 to 2")
+    detector = Detector(min_face=options.min_face, min_score=options.min_score) if options.faces else None
+    raw = options.raw or options.post_process  # a post-processing begins at the probabilities as trained
+    classifier = load(options.workdir, which=options.which, views=options.views, decision="none" if raw else "stored")
+    _check_decision(options, classifier)
+    if videos:
+        from emojax.cli import predict_video
+
+        return predict_video.run(videos[0], options, classifier, detector)
+    return _pictures(options, classifier, detector)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emojax predict", description=__doc__)
     parser.add_argument(
-        "paths", nargs="+", metavar="IMAGE|FOLDER", help="pictures, or folders that are searched for some"
+        "paths",
+        nargs="*",
+        metavar="IMAGE|FOLDER|VIDEO|-",
+        help="pictures, folders that are searched for some, a video, or - for a list of paths on standard input",
     )
     model_options.add(parser)
     parser.add_argument(
@@ -53,63 +79,100 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--sets", action="store_true", help="also the set of classes that holds the true one as often as was calibrated"
     )
+    parser.add_argument(
+        "--out",
+        default="",
+        metavar="FILE",
+        help="write rows to FILE.csv, FILE.jsonl or FILE.parquet; the same command goes on where one was stopped",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object per line with all probabilities")
     form.add_argument("--csv", action="store_true", help="CSV with one column per class")
-    options = parser.parse_args(arguments)
+    faces = parser.add_argument_group("faces in photographs (extra [faces])")
+    faces.add_argument("--faces", action="store_true", help="find faces, align each by five points and classify it")
+    add_faces(faces)
+    video = parser.add_argument_group("videos")
+    video.add_argument("--video", default="", metavar="FILE|NUMBER", help="a video file, or the number of a camera")
+    video.add_argument("--every", type=int, default=0, metavar="N", help="classify each N-th frame; default: all")
+    video.add_argument("--fps", type=float, default=0.0, help="or so many frames per second")
+    video.add_argument(
+        "--smooth",
+        default="exponential:0.4",
+        help="over the classified frames of a track: none, exponential:WEIGHT of a new frame, or median:FRAMES; "
+        "default: %(default)s",
+    )
+    video.add_argument("--overlay", default="", metavar="FILE.mp4|.avi", help="write the video with boxes and bars")
+    video.add_argument("--seconds", type=float, default=0.0, help="stop after so many seconds of the video or camera")
+    return parser
 
-    from emojax import decision, postprocess
-    from emojax.predict import load
 
-    pictures = _find(options.paths)
-    raw = options.raw or options.post_process  # a post-processing begins at the probabilities as trained
-    classifier = load(options.workdir, which=options.which, views=options.views, decision="none" if raw else "stored")
-    _check_decision(options, classifier)
-    names = classifier.class_names
-    post = postprocess.read(Path(options.post_process), names) if options.post_process else None
-    show = _json_rows if options.json else _csv_rows if options.csv else _table_rows
-    unreadable = 0
-    for start in range(0, len(pictures), CHUNK):
-        part = pictures[start : start + CHUNK]
-        found = classifier.predict([Path(p) for p in part])
-        if post:
-            found = postprocess.apply(post, found)
-        decided = decision.decided(classifier.decision, found) if classifier.decision else None
-        rows = [
-            Row(
-                path=path,
-                probs=found.probs[i] if found.weight[i] else None,
-                unsure=bool(options.abstain and decided and not decided.answered[i]),
-                inside=decided.inside[i] if options.sets and decided else None,
-            )
-            for i, path in enumerate(part)
+def add_faces(group: Any) -> None:
+    """The options of the detector and of the crop, for every verb that looks for faces."""
+    group.add_argument(
+        "--min-face", type=int, default=0, metavar="PIXELS", help="smallest face; default: 1/20 of the shorter side"
+    )
+    group.add_argument("--min-score", type=float, default=0.9, help="least score of a face; default: %(default)s")
+    group.add_argument(
+        "--margin", type=float, default=0.0, help="show so much more around a face, in sides of the crop; default: 0"
+    )
+
+
+def _pictures(options: argparse.Namespace, classifier: Classifier, detector: Detector | None) -> int:
+    from emojax.cli import predict_out, predict_rows
+    from emojax.cli.verdicts import Judge
+    from emojax.data import walk
+
+    form = predict_rows.Form(classifier.class_names, {"image": str}, sets=options.sets, faces=detector is not None)
+    total, wide = 0, 24
+    if walk.STDIN not in options.paths:  # what is not there is told before the work begins
+        for path in walk.pictures(options.paths):
+            total, wide = total + 1, max(wide, len(path)) if total < _MEASURED else wide
+    lines = predict_rows.json_lines if options.json else predict_rows.csv_lines if options.csv else None
+    judge = Judge.of(options, classifier)
+    with predict_out.Output(options, classifier, form, lines or predict_rows.table_lines, width=wide) as out:
+        progress = predict_out.Progress(total, already=len(out.seen))
+        for part in _chunks(walk.pictures(options.paths, sys.stdin.buffer), out.seen):
+            groups = _classified(part, judge, classifier, detector, options.margin)
+            progress.clear()
+            out.write(groups)
+            progress.add(groups)
+        out.finish()
+    return progress.told(options.out)
+
+
+def _chunks(found: Iterator[str], seen: Seen) -> Iterator[list[str]]:
+    """Paths that are new, each once, in parts of `CHUNK`."""
+    from emojax.data.storage import printable
+
+    # A name is taken in before its row is written: what is not written is forgotten with this process.
+    new = (path for path in found if seen.add(printable(path)))
+    while part := list(itertools.islice(new, CHUNK)):
+        yield part
+
+
+def _classified(
+    paths: list[str], judge: Judge, classifier: Classifier, detector: Detector | None, margin: float
+) -> list[list[Row]]:
+    """The rows of each picture."""
+    from emojax.cli.predict_rows import Row
+    from emojax.data import face_crops
+    from emojax.data.storage import printable
+
+    where = [{"image": printable(path)} for path in paths]
+    if detector is None:
+        verdicts = judge([Path(path) for path in paths])
+        return [[Row(w, v, "" if v else "could not be read")] for w, v in zip(where, verdicts, strict=True)]
+    size = face_crops.side(classifier.image_size, classifier.config.eval.crop)
+    looks = [face_crops.of_file(path, detector, size=size, margin=margin) for path in paths]
+    verdicts = iter(judge([crop for look in looks for crop in look.crops]))
+    return [
+        [
+            Row(w, next(verdicts), faces=len(look.faces), number=n, face=face)
+            for n, face in enumerate(look.faces, start=1)
         ]
-        unreadable += sum(row.probs is None for row in rows)
-        for line in show(rows, names, first=start == 0, width=max(map(len, pictures))):
-            sys.stdout.write(line + "\n")
-    if unreadable:
-        sys.stderr.write(f"emojax: {unreadable} of {len(pictures)} pictures could not be read\n")
-        return 2
-    return 0
-
-
-def _find(given: Sequence[str]) -> list[str]:
-    from emojax.data.folder import EXTENSIONS
-    from emojax.errors import DataError
-
-    pictures: list[str] = []
-    for name in given:
-        path = Path(name)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
-            if not inside:
-                raise DataError(f"{name}: the folder has no pictures ({', '.join(sorted(EXTENSIONS))})")
-            pictures += [str(p) for p in inside]
-        elif path.is_file():
-            pictures.append(name)
-        else:
-            raise DataError(f"{name}: no such file or folder")
-    return pictures
+        or [Row(w, None, look.error, faces=0)]
+        for w, look in zip(where, looks, strict=True)
+    ]
 
 
 def _check_decision(options: argparse.Namespace, classifier: Classifier) -> None:
@@ -128,69 +191,3 @@ def _check_decision(options: argparse.Namespace, classifier: Classifier) -> None
                 f"{flag} needs a calibration of these weights and views: run "
                 f"`emojax calibrate --workdir={options.workdir}{how}` first, and leave out --raw and --post-process"
             )
-
-
-def _table_rows(rows: Sequence[Row], names: Sequence[str], *, first: bool, width: int) -> Iterator[str]:
-    names = [one_line(name) for name in names]
-    wide = max(len("(unsure)"), *map(len, names))
-    then_wide = 2 * max(map(len, names)) + len(" 0.00,  0.00")
-    if first:
-        then = "then" if rows[0].inside is None else f"{'then':<{then_wide}}  set"
-        yield f"{'picture':<{width}}  {'class':<{wide}}  probability  {then}"
-    for row in rows:
-        if row.probs is None:
-            yield f"{one_line(row.path):<{width}}  (could not be read)"
-            continue
-        order = row.probs.argsort()[::-1]
-        said = "(unsure)" if row.unsure else names[order[0]]
-        then = ", ".join(f"{names[int(k)]} {row.probs[k]:.2f}" for k in order[1 - row.unsure : 3 - row.unsure])
-        if row.inside is not None:
-            then = f"{then:<{then_wide}}  {', '.join(_members(row, names)) or '(none)'}"
-        yield f"{one_line(row.path):<{width}}  {said:<{wide}}  {row.probs[order[0]]:>11.3f}  {then}"
-
-
-def _json_rows(rows: Sequence[Row], names: Sequence[str], **_) -> Iterator[str]:
-    for row in rows:
-        if row.probs is None:
-            yield json.dumps({"image": row.path, "error": "could not be read"}, ensure_ascii=False)
-            continue
-        values = {
-            "image": row.path,
-            "class": None if row.unsure else names[int(row.probs.argmax())],
-            "probs": {name: round(float(p), 6) for name, p in zip(names, row.probs, strict=True)},
-        }
-        values |= {} if row.inside is None else {"set": _members(row, names)}
-        yield json.dumps(values, ensure_ascii=False)
-
-
-def _csv_rows(rows: Sequence[Row], names: Sequence[str], *, first: bool, **_) -> Iterator[str]:
-    lines: list[str] = []
-
-    class Sink:
-        def write(self, text: str) -> None:
-            lines.append(text.rstrip("\r\n"))
-
-    writer = csv.writer(Sink())
-    with_sets = bool(rows) and rows[0].inside is not None
-    if first:
-        writer.writerow(["image", "class", *names, *(["set"] if with_sets else [])])
-    for row in rows:
-        sets = ["|".join(_members(row, names))] if with_sets else []
-        writer.writerow(
-            [row.path, "", *[""] * (len(names) + len(sets))]
-            if row.probs is None
-            else [
-                row.path,
-                "" if row.unsure else names[int(row.probs.argmax())],
-                *(f"{p:.6f}" for p in row.probs),
-                *sets,
-            ]
-        )
-    yield from lines
-
-
-def _members(row: Row, names: Sequence[str]) -> list[str]:
-    """The classes of a picture's set, the most probable first."""
-    assert row.probs is not None and row.inside is not None
-    order = [int(k) for k in row.probs.argsort()[::-1]]
-    return [names[k] for k in order if row.inside[k]]

@@ -22,7 +22,7 @@ EXPECTED = (
     "val/0..7/, or labels.csv (pth,label,relFCs)"
 )
 _SCHEMA = SCHEMAS["affectnet"]
-_COLUMNS = (
+COLUMNS = (
     "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
     "valence", "arousal",
 )  # fmt: skip
@@ -62,7 +62,7 @@ def _is_original(path: Path) -> bool:
         return False
     top = common.header(home / _TABLES["train"])
     # Some copies have no header: then the first row is a record.
-    return top[:1] == [_COLUMNS[0]] or (len(top) == len(_COLUMNS) and "/" in top[0] and top[6].isdigit())
+    return top[:1] == [COLUMNS[0]] or (len(top) == len(COLUMNS) and "/" in top[0] and top[6].isdigit())
 
 
 def _is_npy(path: Path) -> bool:
@@ -101,7 +101,7 @@ def _table(root: Root, base: str, file: Path, config: DataConfig) -> tuple[Table
         if label is None or face is None:
             dropped += 1
             continue
-        name = row[_COLUMNS[0]].strip()
+        name = row[COLUMNS[0]].strip()
         try:
             files.append(root.resolve(f"{base}/{name}" if base else name))
         except DataError as error:
@@ -121,13 +121,28 @@ def _table(root: Root, base: str, file: Path, config: DataConfig) -> tuple[Table
 
 def _original_rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, {column: cell}), with or without a header."""
-    if common.header(file)[:1] == [_COLUMNS[0]]:
-        yield from rows(file, list(_COLUMNS))
+    if common.header(file)[:1] == [COLUMNS[0]]:
+        yield from rows(file, list(COLUMNS))
         return
     for where, row in cells(file):
-        if len(row) != len(_COLUMNS):
-            raise DataError(f"{where}: {len(row)} cells; expected {','.join(_COLUMNS)}")
-        yield where, dict(zip(_COLUMNS, row, strict=True))
+        if len(row) != len(COLUMNS):
+            raise DataError(f"{where}: {len(row)} cells; expected {','.join(COLUMNS)}")
+        yield where, dict(zip(COLUMNS, row, strict=True))
+
+
+def originals(path: Path) -> Iterator[tuple[Path, str, dict[str, str]]] | None:
+    """(list, place, row) of every row of the original lists, in their order, with the picture's path relative to `path`
+    as `file` besides; None when `path` has another layout."""
+    home = _lists(path) if _is_original(path) else None
+    if home is None:
+        return None
+    base = next((name for name in _IMAGES if (path / name).is_dir()), "")
+    return (
+        (home / name, where, {**row, "file": f"{base}/{row[COLUMNS[0]].strip()}" if base else row[COLUMNS[0]].strip()})
+        for name in _TABLES.values()
+        if (home / name).is_file()
+        for where, row in _original_rows(home / name)
+    )
 
 
 def _read_npy(path: Path, config: DataConfig) -> Dataset:

@@ -16,6 +16,18 @@ _EYES = slice(36, 42), slice(42, 48)
 """The points of both eyes among the usual 68 landmarks (Sagonas et al. 2013, 300 faces in-the-wild, ICCV workshops)."""
 
 
+def landmarks(cell: str, where: str) -> np.ndarray | None:
+    """float64 [68, 2] of AffectNet's `x;y;x;y...`; None for an empty cell or NULL."""
+    text = cell.strip()
+    try:
+        flat = [float(number) for number in text.split(";")] if text and text.upper() != "NULL" else []
+    except ValueError as error:
+        raise DataError(f"{where}: face box and landmarks must be numbers: {error}") from error
+    if len(flat) not in (0, 136):
+        raise DataError(f"{where}: {len(flat)} numbers in facial_landmarks; expected 68 pairs x;y")
+    return np.reshape(flat, (68, 2)) if flat else None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Face:
     """Box of a face, pixels, and the angle of the line through the eyes, degrees, positive where the right one (of the
@@ -32,17 +44,14 @@ class Face:
             return None
         try:
             left, top, width, height = (int(float(cell)) for cell in cells)
-            points = row["facial_landmarks"].strip()
-            flat = [float(number) for number in points.split(";")] if points and points.upper() != "NULL" else []
         except ValueError as error:
             raise DataError(f"{where}: face box and landmarks must be numbers: {error}") from error
         if width <= 0 or height <= 0:
             return None
-        if len(flat) not in (0, 136):
-            raise DataError(f"{where}: {len(flat)} numbers in facial_landmarks; expected 68 pairs x;y")
-        if not flat:
+        points = landmarks(row["facial_landmarks"], where)
+        if points is None:
             return cls((left, top, width, height), 0.0)
-        first, second = (np.reshape(flat, (68, 2))[part].mean(0) for part in _EYES)
+        first, second = (points[part].mean(0) for part in _EYES)
         x, y = second - first
         return cls((left, top, width, height), float(np.degrees(np.arctan2(y, x))))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from emojax.config import DataConfig
 from emojax.data.csv_table import cells, rows
@@ -12,18 +15,18 @@ from emojax.data.schemas import SCHEMAS, Schema
 from emojax.errors import DataError
 from emojax.types import Dataset
 
-_LIST = Path("EmoLabel") / "list_patition_label.txt"  # the typo is the authors'
+LIST = Path("EmoLabel") / "list_patition_label.txt"  # the typo is the authors'
 EXPECTED = (
-    f"{_LIST} with labels 1 to 7 and Image/aligned/ (or Image/original/), or train/1..7/ and test/1..7/ with "
+    f"{LIST} with labels 1 to 7 and Image/aligned/ (or Image/original/), or train/1..7/ and test/1..7/ with "
     "train_labels.csv and test_labels.csv"
 )
-COMPOUND = f"{_LIST} with labels 1 to 11 and Image/aligned/ (or Image/original/)"
+COMPOUND = f"{LIST} with labels 1 to 11 and Image/aligned/ (or Image/original/)"
 
 
 def recognise(path: Path) -> bool:
     """The official list with no label above 7, or Kaggle's numbered folders."""
     home = _official(path, "basic")
-    return _kaggle(path) is not None or (home is not None and not _is_compound(home / _LIST))
+    return _kaggle(path) is not None or (home is not None and not _is_compound(home / LIST))
 
 
 def certain(path: Path) -> bool:
@@ -35,7 +38,7 @@ def certain(path: Path) -> bool:
 def recognise_compound(path: Path) -> bool:
     """The official list with labels above 7."""
     home = _official(path, "compound")
-    return home is not None and _is_compound(home / _LIST)
+    return home is not None and _is_compound(home / LIST)
 
 
 def read(path: Path, *, config: DataConfig) -> Dataset:
@@ -52,7 +55,32 @@ def read_compound(path: Path, *, config: DataConfig) -> Dataset:
 
 
 def _official(path: Path, part: str) -> Path | None:
-    return next((home for home in (path, path / part) if (home / _LIST).is_file()), None)
+    return next((home for home in (path, path / part) if (home / LIST).is_file()), None)
+
+
+def originals(path: Path) -> Iterator[tuple[Path, str]] | None:
+    """(folder of the release, name) of every picture of the official list; None when `path` has another layout, or has
+    no `Image/original/`, whose pixels the annotations count."""
+    home = _official(path, "basic") or _official(path, "compound")
+    if home is None or not (home / "Image" / "original").is_dir():
+        return None
+    return ((home, row[0]) for _, row in cells(home / LIST, delimiter=" ") if row and row[0].strip())
+
+
+def landmarks(home: Path, name: str) -> np.ndarray | None:
+    """float64 [5, 2]: eyes, nose and corners of the mouth of `Image/original/name`, from the manual annotation, whose
+    first five lines hold x and y; None when there is none."""
+    file = home / "Annotation" / "manual" / f"{Path(name).stem}_manu_attri.txt"
+    if not file.is_file():
+        return None
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")[:5]
+        points = np.array([[float(number) for number in line.split()] for line in lines])
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: expected five lines of x and y: {error}") from error
+    if points.shape != (5, 2) or not np.isfinite(points).all():
+        raise DataError(f"{file}: expected five lines of x and y, found {list(points.shape)} numbers")
+    return points
 
 
 def _kaggle(path: Path) -> Path | None:
@@ -81,7 +109,7 @@ def _is_compound(file: Path) -> bool:
 def _read_official(home: Path, schema: Schema, config: DataConfig) -> Dataset:
     aligned = (home / "Image" / "aligned").is_dir()
     splits: dict[str, list[Record]] = {"train": [], "test": []}
-    for where, row in cells(home / _LIST, delimiter=" "):
+    for where, row in cells(home / LIST, delimiter=" "):
         parts = [cell for cell in row if cell.strip()]
         if len(parts) != 2:
             raise DataError(
