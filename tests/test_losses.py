@@ -201,7 +201,7 @@ def test_tau_1_is_balanced_softmax():
     y = np.arange(32) % 3
     ours = losses.make(LossConfig(logit_adjust=1.0), None, MASS)(logits, jnp.eye(3)[y])
     powers = MASS * np.exp(np.asarray(logits, np.float64))
-    np.testing.assert_allclose(ours, -np.log(powers[np.arange(32), y] / powers.sum(1)), rtol=1e-5)
+    np.testing.assert_allclose(ours, -np.log(powers[np.arange(32), y] / powers.sum(1)), rtol=1e-4, atol=1e-5)
 
 
 def test_ldam_by_hand():
