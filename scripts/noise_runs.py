@@ -128,8 +128,9 @@ def _trained(config: Config, split: str) -> tuple[Predictions, np.ndarray]:
     with parallel.mesh() as mesh:
         parts = wiring.build(config, data.open_dataset(config.data), mesh)
         state: Any = wiring.initial_state(parts)
+        unread: Any = None  # checkpoints, from which no stage here starts
         for stage in parts.stages:
-            state = transitions.entered(parts, stage, state, None)  # type: ignore[arg-type]  # no stage starts from best
+            state = transitions.entered(parts, stage, state, unread)
             train_step, _ = wiring.train_step(parts, stage)
             totals = parallel.replicate(mesh, TrainMetrics.empty())
             with wiring.train_batches(parts, stage, start=stage.start) as batches:
