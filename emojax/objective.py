@@ -34,14 +34,8 @@ def make(
     Raises `ConfigError` for unknown names.
     """
     task, penalty = losses.task(config, class_weight, mass), losses.penalty(config)
+    whole = losses.make(config, class_weight, mass)
     combine = distill.make(teaching, penalty) if teaching else None
-
-    def learned(seen: Seen) -> Float[Array, " B"]:
-        """Of one network, per example."""
-        plain = task(seen.output.logits, seen.label)
-        if combine is not None and seen.taught is not None:
-            return combine(seen.output, seen.taught, plain)
-        return plain + penalty(seen.output.logits)
 
     def objective(seen: Seen) -> Judged:
         added, target = jnp.zeros_like(seen.weight), None
@@ -51,11 +45,14 @@ def make(
             target = noise.remembered(seen.target, seen.output.logits, config.elr_momentum)
             added += config.elr * noise.early_learning(seen.output.logits, target)
         if seen.output.twins:
-            each = tuple(task(z, seen.label) + penalty(z) for z in seen.output.twins)
+            each = tuple(whole(logits, seen.label) for logits in seen.output.twins)
         elif config.importance:
             each = (_weighed(config, task, seen) + penalty(seen.output.logits),)
+        elif combine is not None:
+            each = (combine(seen.output, seen.taught, task(seen.output.logits, seen.label)),)
         else:
-            each = (learned(seen),)
+            each = (whole(seen.output.logits, seen.label),)
+        # What is added is of the mean of twins, of which each gets half of the gradient: so it goes to both.
         weights = _selected(config, seen, each, per_epoch)
         return Judged(tuple((e + added, w) for e, w in zip(each, weights, strict=True)), target)
 
