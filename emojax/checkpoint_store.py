@@ -22,7 +22,7 @@ from emojax.files import parse_json, sync_folder, write_json
 from emojax.types import Tree
 
 FOLDER = "checkpoints"
-ITEMS = ("params", "model_state", "opt_state", "average", "teacher")
+ITEMS = ("params", "model_state", "opt_state", "average", "teacher", "memory")
 _MARKER = "commit_success.txt"
 """The file that Orbax writes last."""
 _SPARE = 16 << 20

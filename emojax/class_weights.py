@@ -59,13 +59,17 @@ def weights(kind: str, counts: np.ndarray, *, beta: float) -> np.ndarray | None:
     return weight
 
 
-def effective_mass(counts: np.ndarray, *, sampler: str, weight: np.ndarray | None) -> Float[np.ndarray, " K"]:
+def effective_mass(
+    counts: np.ndarray, *, sampler: str, weight: np.ndarray | None, adjust: float = 0.0
+) -> Float[np.ndarray, " K"]:
     """The share of the loss that each class gets by sampling and class weights, were all images equally hard.
 
     Args:
       counts: [K], >= 0; images per class, or the sum of their weights.
       sampler: "shuffle" or "balanced", as in `DataConfig`; balanced draws no class that has no images.
       weight: [K] class weights, or None.
+      adjust: `LossConfig.logit_adjust`, which divides by that power of what is drawn: the prior that is left in the
+        logits.
 
     Returns:
       float64 [K], sums to 1.
@@ -73,4 +77,5 @@ def effective_mass(counts: np.ndarray, *, sampler: str, weight: np.ndarray | Non
     counts = np.asarray(counts, np.float64)
     drawn = (counts > 0).astype(np.float64) if sampler == "balanced" else counts
     mass = drawn if weight is None else drawn * weight
+    mass = np.divide(mass, drawn**adjust, out=np.zeros_like(mass), where=drawn > 0)
     return mass / mass.sum()

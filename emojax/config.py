@@ -174,7 +174,7 @@ class ModelConfig:
     """Channels per stage; empty = as published for `name`."""
     head: str = "own"
     """own (as published for the body), linear (pool, dense), mlp (norm, dropout, dense, ... of seed 003), deep (seed
-    004), emote or emote_lite (seed 000)."""
+    004), emote or emote_lite (seed 000), cosine (30 times the cosine between features and each class's vector)."""
     head_hidden: tuple[int, ...] = ()
     """Heads mlp and deep: widths of the hidden layers; empty = (D / 2,) and (D,), D the body's width."""
     head_attention: str = "none"
@@ -199,6 +199,11 @@ class ModelConfig:
     """Type that the factors of dense layers' and convolutions' products are rounded to; sums and all else stay as they
     are. Empty = `compute`, or bfloat16: with float32 activations the fastest on CPUs that have bfloat16
     products (AVX512_BF16), and what TPUs do with float32 anyway."""
+    twins: int = 0
+    """1 = two networks side by side, from two starts; a prediction is their mean. For co-teaching, see `loss.forget`;
+    without it each learns for itself."""
+    importance: int = 0
+    """1 = a layer that says how important an image is, for `loss.importance`."""
     remat: str = ""
     """What the backward pass of a block computes again instead of keeping it. products: norms and activation functions,
     two fifths less memory for ConvNeXt; blocks: all but the block's input, least memory and a third more arithmetic."""
@@ -210,7 +215,10 @@ class LossConfig:
 
     name: str = "ce"
     """ce: cross-entropy. focal: -sum t (1 - p)^gamma log p. ce_focal: alpha (1 - exp(-CE))^gamma CE. multi_target (of
-    FER+): -log max_k t_k p_k with t = 1 for every class of the label, else 0.001."""
+    FER+): -log max_k t_k p_k with t = 1 for every class of the label, else 0.001. ldam: margins for rare classes (Cao
+    et al. 2019, arXiv:1906.07413). Against wrong labels: gce, generalised CE (Zhang & Sabuncu 2018, arXiv:1805.07836);
+    sce, symmetric CE (Wang et al. 2019, arXiv:1908.06112); bootstrap_soft and bootstrap_hard (Reed et al. 2014,
+    arXiv:1412.6596)."""
     smoothing: float = 0.0
     """Label smoothing, epsilon in [0, 1)."""
     smoothing_style: str = "all"
@@ -223,7 +231,7 @@ class LossConfig:
     gamma: float = 2.0
     """focal, ce_focal: exponent (Lin et al. 2017, arXiv:1708.02002)."""
     alpha: float = 1.0
-    """focal, ce_focal: factor."""
+    """focal, ce_focal: factor. sce: factor of the cross-entropy (the paper's CIFAR-10: 0.1)."""
     focus_weighted: int = 1
     """ce_focal: 1 = the focusing term sees the class-weighted CE, as seed 003 has it; 0 = the plain one."""
     class_weights: str = "none"
@@ -234,6 +242,43 @@ class LossConfig:
     """none, uniform (+ weight x KL(p || uniform): against overconfidence) or entropy (+ weight x H(p): sharpens)."""
     regulariser_weight: float = 0.0
     """Weight of the regulariser."""
+    logit_adjust: float = 0.0
+    """Logit-adjusted loss (Menon et al. 2020, arXiv:2007.07314): tau; the loss sees logits + tau log(share of the class
+    in training). 1 is balanced softmax (Ren et al. 2020, arXiv:2007.10740); 0 = off."""
+    margin: float = 0.5
+    """ldam: margin of the rarest class, in logits; others have less, by n_k^-1/4. In the paper logits are 30 times a
+    cosine (`model.head` cosine) and this is 15."""
+    q: float = 0.7
+    """gce: between cross-entropy (towards 0) and mean absolute error (1)."""
+    reverse: float = 1.0
+    """sce: factor of the reverse cross-entropy."""
+    log_zero: float = -4.0
+    """sce: what stands for log 0 in it."""
+    trust: float = 0.8
+    """bootstrap_soft, bootstrap_hard: share of the label in the target; the rest is the model's own opinion."""
+    elr: float = 0.0
+    """Early-learning regularisation (Liu et al. 2020, arXiv:2007.00151): weight; 0 = off. Keeps a target per training
+    image in the state. Not with MixUp or CutMix: a mixture has no target of its own."""
+    elr_momentum: float = 0.7
+    """elr: share of the old target, when an image is seen again."""
+    forget: float = 0.0
+    """Small-loss selection (Han et al. 2018, arXiv:1804.06872): share of every batch, that with the largest losses,
+    which is not learned from. With `model.twins` = 1 each network chooses for the other: co-teaching. 0 = off."""
+    forget_epochs: float = 10.0
+    """forget: epochs from the start of the run over which the share rises from 0."""
+    importance: float = 0.0
+    """SCN (Wang et al. 2020, arXiv:2002.10392): weight of the rank regularisation, gamma; the loss, on logits times the
+    importance of the image, weighs 1 - gamma (paper: 0.5). Needs `model.importance` = 1; 0 = off."""
+    importance_share: float = 0.7
+    """importance: share of a batch that counts as important."""
+    importance_margin: float = 0.15
+    """importance: by how much the mean importance of the two groups shall differ."""
+    relabel: float = 0.0
+    """importance: an unimportant image whose likeliest class leads its label's by more than this probability gets that
+    class as label (paper: 0.2, from the tenth epoch on, as a stage's loss). 0 = off."""
+    flip_consistency: float = 0.0
+    """Weight of the Jensen-Shannon divergence between the predictions for the image and its mirror image, as a simple
+    form of EAC (Zhang et al. 2022, arXiv:2207.10299). Doubles the work; 0 = off."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -374,6 +419,11 @@ class StageConfig:
     """Peak learning rate of the stage's own schedule; 0 = `optim.learning_rate`."""
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(name=""))
     """A schedule of the stage's own; name "" = go on with the run's schedule."""
+    sampler: str = ""
+    """A sampler of the stage's own, see `data.sampler`; empty = that of the run."""
+    restart: str = ""
+    """Regex over parameter paths that start the stage with new random values. With `frozen` and a balanced sampler:
+    classifier re-training (Kang et al. 2019, arXiv:1910.09217)."""
     loss: LossConfig = field(default_factory=lambda: LossConfig(name=""))
     """A loss of the stage's own; name "" = the run's loss."""
     distill: int = 0

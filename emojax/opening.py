@@ -51,12 +51,12 @@ def introduce(parts: Parts, state: TrainState, monitor: Monitor, folder: Path, *
 
 def _class_mass(parts: Parts) -> dict[str, str]:
     """How much each class weighs in the expected loss, where sampler or class weights change that."""
-    config, facts = parts.config, {}
+    facts = {}
     for stage in parts.stages:
         kind = stage.loss.class_weights
-        if stage.train and (kind != "none" or config.data.sampler != "shuffle"):
+        if stage.train and (kind != "none" or stage.sampler != "shuffle"):
             weight = class_weights.weights(kind, parts.class_mass, beta=stage.loss.effective_beta)
-            mass = class_weights.effective_mass(parts.class_mass, sampler=config.data.sampler, weight=weight)
+            mass = class_weights.effective_mass(parts.class_mass, sampler=stage.sampler, weight=weight)
             shares = ", ".join(f"{one_line(n)} {m:.1%}" for n, m in zip(parts.dataset.class_names, mass, strict=True))
-            facts[f"class mass, sampler {config.data.sampler}, weights {kind}"] = shares
+            facts[f"class mass, sampler {stage.sampler}, weights {kind}"] = shares
     return facts

@@ -19,18 +19,18 @@ class Stage:
       name: what the table of stages calls it.
       start, stop: first update of the stage, and the first one after it.
       image_size: side of the images, pixels.
-      strength, mixup, cutmix, frozen, distill, start_from, judge, views, patience: as in `StageConfig`, defaults filled
-        in.
+      strength, mixup, cutmix, frozen, distill, start_from, sampler, restart, judge, views, patience: as in
+        `StageConfig`, defaults filled in.
       train: whether the weights are updated; otherwise the steps pass and one evaluation stands at their end.
       spec, schedule: the learning-rate schedule in steps, and as configured; stages that share the run's schedule have
         one span together.
       peak: peak learning rate; 0 without training.
       loss: the loss of this stage.
       teach: steps (updates done) at which the teacher is copied.
-      fresh: whether the stage starts with a fresh optimizer state: where it asks for that, starts from other weights,
-        or trains other parameters than the stage before. Adam's moments of frozen parameters have decayed to 0 while
-        its count, which all share, has grown: without bias correction their first steps would be up to 6.5 times too
-        long.
+      fresh: whether the stage starts with a fresh optimizer state: where it asks for that, starts from other or new
+        weights, or trains other parameters than the stage before. Adam's moments of frozen parameters have decayed to 0
+        while its count, which all share, has grown: without bias correction their first steps would be up to 6.5 times
+        too long.
     """
 
     number: int
@@ -44,6 +44,8 @@ class Stage:
     frozen: str
     distill: bool
     start_from: str
+    sampler: str
+    restart: str
     judge: str
     views: str
     patience: int
@@ -97,6 +99,8 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
                 frozen=stage.frozen,
                 distill=bool(stage.distill),
                 start_from=stage.start_from,
+                sampler=stage.sampler or config.data.sampler,
+                restart=stage.restart,
                 judge=stage.judge or ("ema" if "ema" in config.average.name else "weights"),
                 views=stage.views or config.eval.views,
                 patience=stage.patience,
@@ -148,7 +152,8 @@ def _bounds(config: Config, train_size: int, per_epoch: float) -> list[tuple[int
 def _goes_on(config: Config, i: int) -> bool:
     """Whether stage i takes over the optimizer state of the stage before."""
     stage = config.stages[i]
-    return i > 0 and not stage.fresh and not stage.start_from and stage.frozen == config.stages[i - 1].frozen
+    new = stage.fresh or stage.start_from or stage.restart
+    return i > 0 and not new and stage.frozen == config.stages[i - 1].frozen
 
 
 def _spec(schedule: ScheduleConfig, span: tuple[int, int], per_epoch: float) -> ScheduleSpec:

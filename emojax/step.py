@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,34 @@ Step = Callable[[TrainState, Any, Batch, Array], tuple[TrainState, Any]]
 """(state, metrics so far, batch, run key) → (state after one update, metrics with this batch merged in)."""
 
 
+class Seen(NamedTuple):
+    """What the objective looks at.
+
+    `output` is of the network that learns, `mirrored` the same of the mirrored images, `taught` of the teacher, or
+    None. `label` [B, K] and `weight` [B] as in `Batch`; `target` [B, K] are the rows of `TrainState.memory`, or None;
+    `step` counts updates done.
+    """
+
+    output: ModelOutput
+    mirrored: Any
+    taught: Any
+    label: Array
+    weight: Array
+    target: Any
+    step: Array
+
+
+class Judged(NamedTuple):
+    """What the objective finds: (loss [B], weight [B]) of every network, whose weighted means are summed, and the new
+    rows of the memory, or None."""
+
+    terms: tuple[tuple[Array, Array], ...]
+    target: Any = None
+
+
+Objective = Callable[[Seen], Judged]
+
+
 def weighted_mean(value: Float[Array, " B"], weight: Float[Array, " B"]) -> Float[Array, ""]:
     """sum(weight value) / sum(weight); 0 when all weights are 0. The one place where examples are averaged."""
     return jnp.sum(weight * value) / jnp.maximum(jnp.sum(weight), 1e-9)
@@ -29,8 +57,9 @@ def make(
     *,
     apply: Apply,
     preprocess: Callable[[Array], Array],
-    loss: Callable[[Array, Array], Array],
-    distill: Callable[[ModelOutput, ModelOutput, Array], Array] | None,
+    objective: Objective,
+    teach: bool,
+    mirror: bool,
     perturb: Callable[[Tree, Tree], Tree] | None,
     tx: optax.GradientTransformationExtraArgs,
     average: Callable[[Tree, Tree, Tree, Array], Tree],
@@ -44,8 +73,9 @@ def make(
     Args:
       apply: the model.
       preprocess: uint8 images → model input.
-      loss: per-example loss, (logits, label) → [B].
-      distill: (student's output, teacher's output, loss [B]) → [B]; None = no teacher.
+      objective: what is minimised.
+      teach: whether the teacher of the state is asked.
+      mirror: whether the mirrored images go through the network too; with BatchNorm, as one batch of both.
       perturb: (params, gradient) → the point whose gradient is used instead (sharpness-aware minimisation), or None.
       tx: the optax chain; with accumulate > 1, a `MultiSteps` that emits on the last micro-batch.
       average: how `TrainState.average` follows the weights.
@@ -57,23 +87,27 @@ def make(
 
     def micro_step(state: TrainState, batch: Batch, key: Array, good: Array) -> tuple[TrainState, Any, Array]:
         image = preprocess(batch.image)
-        taught = None
-        if distill is not None:
+        taught, memory = None, state.memory.get("target")
+        # Padding has no record: beyond the end nothing is read and nothing is written.
+        rows = None if memory is None else jnp.where((batch.weight > 0) & (batch.index >= 0), batch.index, len(memory))
+        target = None if memory is None else memory.at[rows].get(mode="fill", fill_value=0)
+        if teach:
             taught, _ = apply(state.teacher["params"], state.teacher["model_state"], image, train=False, key=None)
 
-        def objective(params: Tree) -> tuple[Array, Any]:
-            output, model_state = apply(params, state.model_state, image, train=True, key=key)
-            each = loss(output.logits, batch.label)
-            if distill is not None and taught is not None:
-                each = distill(output, taught, each)
-            return weighted_mean(each, batch.weight), (each, output.logits, model_state)
+        def cost(params: Tree) -> tuple[Array, Any]:
+            output, mirrored, model_state = _forward(apply, params, state.model_state, image, key, mirror=mirror)
+            seen = Seen(output, mirrored, taught, batch.label, batch.weight, target, state.step)
+            judged = objective(seen)
+            value = sum((weighted_mean(*term) for term in judged.terms), start=jnp.zeros(()))
+            each = sum((term[0] for term in judged.terms), start=jnp.zeros(())) / len(judged.terms)
+            return value, (each, output.logits, model_state, judged.target)
 
         def gradient(params: Tree) -> tuple[Tree, Any]:
-            grads, aux = jax.grad(objective, has_aux=True)(params)
+            grads, aux = jax.grad(cost, has_aux=True)(params)
             # Gradients nobody uses are zeroed here too, so that they are not computed and not in the logged norm.
             return (_keep(grads, jax.tree.map(jnp.zeros_like, grads), frozen) if frozen else grads), aux
 
-        grads, (each, logits, model_state) = gradient(state.params)
+        grads, (each, logits, model_state, found) = gradient(state.params)
         if perturb is not None:  # statistics and the logged loss stay those of the weights themselves
             grads, _ = gradient(perturb(state.params, grads))
         if frozen:
@@ -98,6 +132,9 @@ def make(
         params, opt_state = jax.lax.cond(good, updated, lambda: (state.params, state.opt_state))
         model_state = _where(good, model_state, state.model_state)
         state = dataclasses.replace(state, params=params, model_state=model_state, opt_state=opt_state)
+        if memory is not None and found is not None:  # added, not set: a record may be twice in a batch
+            moved = memory.at[rows].add(jnp.where(good, found - target, 0), mode="drop")
+            state = dataclasses.replace(state, memory={"target": moved})
         return state, measured, good
 
     def train_step(state: TrainState, totals: Any, batch: Batch, key: Array) -> tuple[TrainState, Any]:
@@ -120,6 +157,7 @@ def make(
                 new,
                 opt_state=_none_accumulated(new.opt_state),
                 model_state=_where(good, new.model_state, state.model_state),
+                memory=_where(good, new.memory, state.memory),
             )
         measured = _where(good, measured, metrics.skip())
         step = state.step + 1
@@ -127,6 +165,19 @@ def make(
         return dataclasses.replace(new, step=step, average=following), totals.merge(measured)
 
     return train_step
+
+
+def _forward(
+    apply: Apply, params: Tree, model_state: Tree, image: Array, key: Array, *, mirror: bool
+) -> tuple[ModelOutput, Any, Tree]:
+    """(output, that of the mirrored images or None, new model state)."""
+    if not mirror:
+        output, model_state = apply(params, model_state, image, train=True, key=key)
+        return output, None, model_state
+    # Each image beside its mirror image, so that both are on the device where the image is.
+    pairs = jnp.stack([image, image[:, :, ::-1]], axis=1).reshape(-1, *image.shape[1:])
+    both, model_state = apply(params, model_state, pairs, train=True, key=key)
+    return jax.tree.map(lambda x: x[0::2], both), jax.tree.map(lambda x: x[1::2], both), model_state
 
 
 def _none_accumulated(opt_state: Any) -> Any:

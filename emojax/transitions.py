@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax import averaging, checkpoint, parallel, wiring
+from emojax import averaging, checkpoint, parallel, paths, wiring
 from emojax.preprocess import normalise
 from emojax.stages import Stage
 from emojax.types import Batch, TrainState, Tree
@@ -18,7 +18,8 @@ from emojax.wiring import Parts
 
 
 def entered(parts: Parts, stage: Stage, state: TrainState, checkpointer: checkpoint.Checkpointer) -> TrainState:
-    """The state as `stage` takes it over: from the best checkpoint, with a fresh optimizer state, or as it is."""
+    """The state as `stage` takes it over: from the best checkpoint, with new values for some parameters, with a fresh
+    optimizer state, or as it is."""
     config, step = parts.config, int(state.step)
     if step != stage.start or step == 0:
         return state
@@ -28,6 +29,8 @@ def entered(parts: Parts, stage: Stage, state: TrainState, checkpointer: checkpo
         if "ema" in kept:
             kept["ema"] = _copied(parts, weights)
         state = dataclasses.replace(state, **weights, average=kept)
+    if stage.restart:
+        state = _restarted(parts, stage, state)
     if stage.fresh:
         fresh = jax.jit(wiring.optimizer(parts, stage).init)(state.params)
         state = dataclasses.replace(state, opt_state=parallel.put(parts.mesh, fresh, parts.config.parallel))
@@ -36,6 +39,28 @@ def entered(parts: Parts, stage: Stage, state: TrainState, checkpointer: checkpo
         snapshot = jax.jit(averaging.snapshot)(state.average["swa"], state.params, state.model_state)
         state = dataclasses.replace(state, average={**state.average, "swa": snapshot})
     return state
+
+
+def _restarted(parts: Parts, stage: Stage, state: TrainState) -> TrainState:
+    """New random values, a function of seed and stage, for what `restart` names, in the running average too; batch
+    statistics at such paths begin anew."""
+    key = jax.random.fold_in(parts.key, stage.start)
+    params, model_state = jax.jit(lambda key: parts.model.init(key, stage.image_size))(key)
+    new = {"params": params, "model_state": model_state}
+
+    def mixed(old: dict[str, Tree]) -> dict[str, Tree]:
+        chosen = {name: paths.mask(new[name], stage.restart, knob="stages.restart") for name in new}
+        return {
+            name: jax.tree.map(lambda take, a, b: a if take else b, chosen[name], new[name], old[name]) for name in new
+        }
+
+    weights = mixed({"params": state.params, "model_state": state.model_state})
+    kept = dict(state.average)
+    if "ema" in kept:
+        kept["ema"] = mixed(kept["ema"])
+    # Copies: new values are in both trees, and the step cannot be given one buffer twice.
+    weights, kept = _copied(parts, weights), _copied(parts, kept)
+    return dataclasses.replace(state, **weights, average=kept)
 
 
 def passed(parts: Parts, stage: Stage, state: TrainState) -> TrainState:

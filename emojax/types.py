@@ -51,11 +51,14 @@ class Batch:
 @_pytree()
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """What a model returns: logits float32 [B, K], pooled features [B, D], and extra heads or taps."""
+    """What a model returns: logits float32 [B, K], pooled features [B, D], and extra heads or taps; how important each
+    image is, float32 [B] in (0, 1), or None; and, of twins, the logits of both, else ()."""
 
     logits: Any
     features: Any
     aux: tuple[Any, ...] = ()
+    importance: Any = None
+    twins: tuple[Any, ...] = ()
 
 
 @_pytree()
@@ -72,6 +75,8 @@ class TrainState:
         averaging is off.
       teacher: {"params": ..., "model_state": ...} from which the run distils, or {} while there is none.
       scale: float32 scalar; factor on the learning rate, 1 unless the schedule waits for plateaus.
+      memory: "target": float32 [N, K], the running average of what was predicted for every training record, at first
+        0 (early-learning regularisation); {} when no stage needs it.
     """
 
     step: Any
@@ -81,6 +86,7 @@ class TrainState:
     average: Tree
     teacher: Tree
     scale: Any
+    memory: Tree = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

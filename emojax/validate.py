@@ -8,7 +8,7 @@ import re
 import typing
 from typing import Any
 
-from emojax import class_weights, losses, metrics, optim, schedules, views
+from emojax import class_weights, loss_checks, losses, metrics, optim, schedules, views
 from emojax.config import Config, LossConfig, ScheduleConfig, StageConfig, items
 from emojax.data import formats, geometry, policies, protocols, transforms, votes
 from emojax.errors import ConfigError
@@ -54,6 +54,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule.name": _SCHEDULES,
     "schedule.metric": metrics.NUMBERS,
     "stages.start_from": ("", "best"),
+    "stages.sampler": ("", "shuffle", "balanced"),
     "stages.judge": ("", "weights", "ema", "swa"),
     "stages.views": ("", *views.VIEWS),
     "average.name": ("none", "ema", "swa", "ema+swa"),
@@ -176,6 +177,7 @@ _RANGES = {  # path: (lowest, highest, whether the ends are allowed)
     "stages.fresh": (0, 1, "[]"),
     "stages.train": (0, 1, "[]"),
     "stages.patience": (0, 1 << 20, "[]"),
+    **loss_checks.RANGES,
 }
 
 _PAIRS = {
@@ -290,9 +292,7 @@ def _check_run(config: Config) -> None:
     total = data.val_fraction + data.test_fraction
     _check("data.val_fraction", data.val_fraction, total < 1, "val_fraction + test_fraction < 1")
     protocols.check_knobs(config)
-    for where, loss in [("loss", config.loss), *((f"stages[{i}].loss", s.loss) for i, s in enumerate(config.stages))]:
-        fits = loss.name != "multi_target" or not loss.smoothing
-        _check(f"{where}.smoothing", loss.smoothing, fits, "0 with multi_target: it would make every class right")
+    loss_checks.check(config)
     _check("data.folds", data.folds, data.folds != 1, "0 (off), or 2 and more")
     _check("data.fold", data.fold, data.fold < max(1, data.folds), f"a fold below data.folds = {data.folds}")
     _check("data.group_column", data.group_column, not data.group_column or data.folds > 0, "'' without data.folds")

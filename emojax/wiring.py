@@ -16,10 +16,9 @@ from emojax import (
     averaging,
     checkpoint,
     class_weights,
-    distill,
-    losses,
     metrics,
     models,
+    objective,
     optim,
     parallel,
     paths,
@@ -136,6 +135,7 @@ def check_model(config: Config) -> None:
         size = stage.image_size or config.image_size
         params, _ = jax.eval_shape(lambda size=size: model.init(jax.random.key(0), size))
         paths.require_match(params, stage.frozen, knob=f"stages[{i}].frozen")
+        paths.require_match(params, stage.restart, knob=f"stages[{i}].restart")
         optim.make(config.optim, params, frozen=stage.frozen, depth=model.depth, head=HEAD)
 
 
@@ -149,7 +149,11 @@ def _initial(parts: Parts, key: jax.Array) -> TrainState:
     average = averaging.init(parts.config.average, params, model_state)
     opt_state = optimizer(parts, parts.stages[0]).init(params)
     step, scale = jnp.zeros((), jnp.int32), jnp.ones((), jnp.float32)
-    return TrainState(step, params, model_state, opt_state, average, {}, scale)
+    memory = {}
+    if any(stage.loss.elr for stage in parts.stages):
+        shape = (len(parts.dataset.splits["train"]), len(parts.dataset.class_names))
+        memory["target"] = jnp.zeros(shape, jnp.float32)
+    return TrainState(step, params, model_state, opt_state, average, {}, scale, memory)
 
 
 def state_shapes(parts: Parts, *, teacher: bool) -> TrainState:
@@ -210,8 +214,15 @@ def _compile(parts: Parts, stage: Stage) -> step.Step:
     function = step.make(
         apply=parts.model.apply,
         preprocess=normalise,
-        loss=(losses.task if stage.distill else losses.make)(stage.loss, weight),
-        distill=distill.make(config.distill, losses.penalty(stage.loss)) if stage.distill else None,
+        objective=objective.make(
+            stage.loss,
+            class_weight=weight,
+            mass=parts.class_mass,
+            teaching=config.distill if stage.distill else None,
+            per_epoch=parts.per_epoch,
+        ),
+        teach=stage.distill,
+        mirror=stage.loss.flip_consistency > 0,
         perturb=functools.partial(optim.perturbed, rho=config.optim.sam) if config.optim.sam else None,
         tx=optimizer(parts, stage),
         average=averaging.make(config.average, swa_steps=stages_lib.swa_steps(config, parts.per_epoch)),
@@ -244,7 +255,7 @@ def train_batches(parts: Parts, stage: Stage, *, start: int) -> pipeline.Loader:
         strength=stage.strength,
         mixup=stage.mixup,
         cutmix=stage.cutmix,
-        sampler=config.data.sampler,
+        sampler=stage.sampler,
         accumulate=config.optim.accumulate,
         fit=config.fit,
         batch_size=parts.update_images,

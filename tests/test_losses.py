@@ -142,13 +142,19 @@ def test_entropy_sharpens():
 
 @pytest.mark.parametrize(
     ("name", "gamma", "mixed", "regulariser"),
-    list(itertools.product(losses.LOSSES, (0.0, 0.5, 2.0), losses.MIXED, losses.REGULARISERS)),
+    [
+        case
+        for case in itertools.product(losses.LOSSES, (0.0, 0.5, 2.0), losses.MIXED, losses.REGULARISERS)
+        if case[1] == 2 or "focal" in case[0]  # the others do not read gamma
+    ],
 )
 def test_gradients_are_finite_where_probabilities_are_0_and_1(name, gamma, mixed, regulariser):
-    config = LossConfig(name=name, gamma=gamma, mixed=mixed, regulariser=regulariser, regulariser_weight=0.3)
+    config = LossConfig(
+        name=name, gamma=gamma, mixed=mixed, regulariser=regulariser, regulariser_weight=0.3, logit_adjust=1.5
+    )
     logits = jnp.array([[1e4, 0.0, -1e4], [1e4, 0.0, -1e4], [0.0, 0.0, 0.0], [60.0, -60.0, 0.0], [17.0, 0.0, 0.0]])
     label = jnp.array([[1.0, 0, 0], [0.0, 0, 1], [0.2, 0.3, 0.5], [0.6, 0.4, 0.0], [1.0, 0, 0]])
-    loss = losses.make(config, np.array([1.0, 0.0, 3.0]))
+    loss = losses.make(config, np.array([1.0, 0.0, 3.0]), np.array([9.0, 0.0, 2.0]))
     each, slope = jax.jit(lambda z: (loss(z, label), jax.grad(lambda z: loss(z, label).sum())(z)))(logits)
     assert np.all(np.isfinite(each)) and np.all(np.isfinite(slope))
     np.testing.assert_allclose(slope.sum(-1), 0, atol=1e-3)  # a shift of all logits changes nothing
@@ -157,7 +163,7 @@ def test_gradients_are_finite_where_probabilities_are_0_and_1(name, gamma, mixed
 @pytest.mark.parametrize(
     ("knob", "names"),
     [
-        ("name", "ce, focal, ce_focal, multi_target"),
+        ("name", "ce, focal, ce_focal, multi_target, ldam, gce, sce, bootstrap_soft, bootstrap_hard"),
         ("smoothing_style", "all, others"),
         ("mixed", "soft, parts, dominant"),
         ("regulariser", "none, uniform, entropy"),
@@ -166,6 +172,77 @@ def test_gradients_are_finite_where_probabilities_are_0_and_1(name, gamma, mixed
 def test_unknown_names_list_the_known_ones(knob, names):
     with pytest.raises(ConfigError, match=rf"config\.loss\.{knob}: expected one of {names}, found 'hinge'"):
         losses.make(dataclasses.replace(LossConfig(), **{knob: "hinge"}))
+
+
+MASS = np.array([80.0, 16.0, 4.0])
+
+
+def with_mass(label, mass=MASS, weight=None, logits=LOGITS, **knobs):
+    weight = None if weight is None else np.array(weight, np.float32)
+    return float(losses.make(LossConfig(**knobs), weight, mass)(logits, jnp.array([label], jnp.float32))[0])
+
+
+def test_logit_adjusted_loss_by_hand():
+    # p = (1/2, 1/4, 1/4) times shares (0.8, 0.16, 0.04): (0.4, 0.04, 0.01) / 0.45
+    assert with_mass([0, 0, 1], logit_adjust=1.0) == pytest.approx(np.log(45))
+    assert with_mass([0.5, 0.5, 0], logit_adjust=1.0) == pytest.approx(0.5 * np.log(45 / 40) + 0.5 * np.log(45 / 4))
+    twice = P * (MASS / 100) ** 2
+    assert with_mass([0, 1, 0], logit_adjust=2.0) == pytest.approx(-np.log(twice[1] / twice.sum()))
+    assert with_mass([0, 1, 0]) == value([0, 1, 0])
+    # A class that is not there counts as the rarest of the others.
+    assert with_mass([0, 0, 1], np.array([80.0, 4.0, 0.0]), logit_adjust=1.0) == pytest.approx(
+        with_mass([0, 0, 1], np.array([80.0, 4.0, 4.0]), logit_adjust=1.0)
+    )
+
+
+def test_tau_1_is_balanced_softmax():
+    """-log n_y exp(z_y) / sum_k n_k exp(z_k): Ren et al. 2020, arXiv:2007.10740, equation 4."""
+    logits = 3 * jax.random.normal(jax.random.key(2), (32, 3))
+    y = np.arange(32) % 3
+    ours = losses.make(LossConfig(logit_adjust=1.0), None, MASS)(logits, jnp.eye(3)[y])
+    powers = MASS * np.exp(np.asarray(logits, np.float64))
+    np.testing.assert_allclose(ours, -np.log(powers[np.arange(32), y] / powers.sum(1)), rtol=1e-4, atol=1e-5)
+
+
+def test_ldam_by_hand():
+    # n^-1/4 against the rarest: (4 / 64)^(1/4) = 1/2 and 1; margins 0.35 and 0.7.
+    mass, logits = np.array([64.0, 4.0]), jnp.log(jnp.array([[0.6, 0.4]]))
+    for label, margin in (([1, 0], 0.35), ([0, 1], 0.7)):
+        p = 0.6 if label[0] else 0.4
+        mine = p * np.exp(-margin)
+        expected = -np.log(mine / (mine + 1 - p))
+        assert with_mass(label, mass, logits=logits, name="ldam", margin=0.7) == pytest.approx(expected)
+    parts = [with_mass(one, mass, logits=logits, name="ldam", margin=0.7) for one in ([1, 0], [0, 1])]
+    mixed = with_mass([0.3, 0.7], mass, [2, 5], logits=logits, name="ldam", margin=0.7)
+    assert mixed == pytest.approx(0.3 * 2 * parts[0] + 0.7 * 5 * parts[1])
+    assert with_mass([0, 1, 0], name="ldam", margin=0.0) == pytest.approx(value([0, 1, 0]))
+
+
+def test_gce_by_hand():
+    assert value([1, 0, 0], name="gce", q=0.5) == pytest.approx((1 - np.sqrt(0.5)) / 0.5)
+    assert value([1, 0, 0], name="gce", q=1.0) == pytest.approx(0.5)  # mean absolute error, half of it
+    assert value([1, 0, 0], name="gce", q=1e-3) == pytest.approx(LN2, rel=1e-3)  # cross-entropy
+    soft = value([0.7, 0.3, 0], [2, 10, 1], name="gce", q=1.0)
+    assert soft == pytest.approx(0.7 * 2 * 0.5 + 0.3 * 10 * 0.75)
+
+
+def test_sce_by_hand():
+    # Reverse: -(1 - p_y) A for a single class; alpha CE + reverse RCE.
+    assert value([1, 0, 0], name="sce", alpha=0.1, reverse=2.0) == pytest.approx(0.1 * LN2 + 2.0 * 0.5 * 4)
+    assert value([1, 0, 0], name="sce", alpha=1.0, reverse=1.0, log_zero=-6.0) == pytest.approx(LN2 + 0.5 * 6)
+    ce = 0.5 * LN2 + 0.5 * 2 * LN2
+    reverse = 0.75 * LN2 + 0.25 * 4
+    assert value([0.5, 0.5, 0], name="sce", alpha=1.0) == pytest.approx(ce + reverse)
+    assert value([0, 1, 0], [1, 3, 1], name="sce", alpha=1.0) == pytest.approx(3 * (2 * LN2 + 0.75 * 4))
+
+
+def test_bootstrapping_by_hand():
+    entropy = 1.5 * LN2
+    assert value([0, 1, 0], name="bootstrap_soft", trust=0.8) == pytest.approx(0.8 * 2 * LN2 + 0.2 * entropy)
+    assert value([0, 1, 0], name="bootstrap_hard", trust=0.8) == pytest.approx(0.8 * 2 * LN2 + 0.2 * LN2)
+    assert value([0, 0.5, 0.5], name="bootstrap_hard", trust=0.5) == pytest.approx(0.5 * 2 * LN2 + 0.5 * LN2)
+    for name in ("bootstrap_soft", "bootstrap_hard"):
+        assert value([0, 1, 0], name=name, trust=1.0) == pytest.approx(value([0, 1, 0]))
 
 
 def test_class_weights_by_hand():
@@ -210,6 +287,12 @@ def test_effective_mass_counts_every_correction():
     np.testing.assert_allclose(mass(counts, sampler="balanced", weight=thrice), [1 / 4, 3 / 4, 0])  # seed 003's stack
     balanced = class_weights.weights("balanced", counts, beta=0.0)
     np.testing.assert_allclose(mass(counts, sampler="shuffle", weight=balanced), [1 / 2, 1 / 2, 0])
+    # A loss that is adjusted by tau leaves the prior^(1 - tau) in the logits: nothing with tau = 1.
+    np.testing.assert_allclose(mass(counts, sampler="shuffle", weight=None, adjust=1.0), [1 / 2, 1 / 2, 0])
+    root2 = np.sqrt(2.0)
+    np.testing.assert_allclose(
+        mass(counts, sampler="shuffle", weight=None, adjust=0.5), [root2 / (1 + root2), 1 / (1 + root2), 0]
+    )
 
 
 def output(logits, *taps):

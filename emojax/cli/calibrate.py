@@ -125,7 +125,8 @@ def _check_raw(workdir: Path, split: str, *, step: int, views: str) -> None:
 
 
 def _prior(workdir: Path) -> np.ndarray:
-    """How much each class counted in the last training stage, float64 [K]: images, sampler and class weights."""
+    """How much each class counted in the last training stage, float64 [K]: images, sampler, class weights and the
+    adjustment that the loss made for them."""
     import numpy as np
 
     from emojax import class_weights, data, stages
@@ -136,7 +137,8 @@ def _prior(workdir: Path) -> np.ndarray:
     mass = (train.label * train.weight[:, None]).sum(0, dtype=np.float64)
     last = [stage for stage in stages.plan(config, len(train)) if stage.train][-1]
     weight = class_weights.weights(last.loss.class_weights, mass, beta=last.loss.effective_beta)
-    return class_weights.effective_mass(mass, sampler=config.data.sampler, weight=weight)
+    adjust = last.loss.logit_adjust
+    return class_weights.effective_mass(mass, sampler=last.sampler, weight=weight, adjust=adjust)
 
 
 def _judged(before: Predictions, outcome: Outcome, chosen: Decision, names: tuple[str, ...]) -> dict[str, Any]:

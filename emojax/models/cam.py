@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from emojax.models import twins
 from emojax.models.model import Model
 from emojax.models.vit import PATCH, ViT
 from emojax.types import Tree
@@ -32,6 +34,9 @@ def class_activation(
       float32 [B, Y, X] of the last map's size, the largest value of each image 1; all 0 where nothing speaks for the
       class.
     """
+    if model.twins:  # the evidence of the first of them
+        model = dataclasses.replace(model, twins=False)
+        params, model_state = twins.one(params, 0), twins.one(model_state, 0)
     tokens = isinstance(model.module, ViT)
     place = (f"stage{len(model.depths)}", f"block{model.depths[-1]}") if tokens else ("head",)
 

@@ -133,7 +133,10 @@ def _model(
 
     # Layer-wise rates of ConvNeXt are published for groups of three blocks (arXiv:2201.03545, appendix).
     group = 3 if config.name.startswith("convnext") else 1
-    return Model(config.name, depths, min_size, module, initial, from_torch, group=group, products=config.products)
+    return Model(
+        config.name, depths, min_size, module, initial, from_torch, group=group, products=config.products,
+        twins=bool(config.twins), importance=bool(config.importance),
+    )  # fmt: skip
 
 
 def _sizes(

@@ -19,11 +19,13 @@ from jaxtyping import Array, Float
 
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError
-from emojax.models import attention, emote, layers
+from emojax.models import attention, emote, layers, products
 
 Output = emote.Output
 Head = Callable[..., nn.Module]
 """A module's constructor less its name."""
+COSINE_SCALE = 30.0
+"""Logits of the head cosine are this times a cosine."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -46,6 +48,40 @@ class Linear(nn.Module):
             features = layers.LayerNorm(name="norm")(features)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
         return layers.Dense(self.classes, name="dense")(dropped), features, (x,)
+
+
+class Cosine(nn.Module):
+    """Pool, layer norm where the body leaves that to its head, dropout, then 30 times the cosine between the features
+    and a vector per class, the columns of `dense/kernel`; no bias. LDAM (Cao et al. 2019, arXiv:1906.07413) wants
+    logits of one scale for its margins; NormFace (Wang et al. 2017, arXiv:1704.06369)."""
+
+    classes: int
+    dropout: float
+    norm: bool
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B Y X D"], train: bool, pooled: Any = None) -> Output:
+        features = pool(x, pooled)
+        if self.norm:
+            features = layers.LayerNorm(name="norm")(features)
+        dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
+        return COSINE_SCALE * Directions(self.classes, name="dense")(dropped), features, (x,)
+
+
+class Directions(nn.Module):
+    """[B, D] -> [B, classes]: cosines with the columns of `kernel` [D, classes]; float32."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
+        kernel = self.param("kernel", nn.initializers.zeros, (x.shape[-1], self.classes))
+        return products.dense(_unit(x, axis=-1), _unit(kernel, axis=0))
+
+
+def _unit(x: Float[Array, "N M"], *, axis: int) -> Float[Array, "N M"]:
+    """Vectors of length 1; one of zeros stays, with a finite gradient."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis, keepdims=True), 1e-12))
 
 
 class Mlp(nn.Module):
@@ -122,6 +158,10 @@ def _linear(config: ModelConfig, classes: int, *, norm: bool) -> Head:
     return functools.partial(Linear, classes, config.dropout, norm)
 
 
+def _cosine(config: ModelConfig, classes: int, *, norm: bool) -> Head:
+    return functools.partial(Cosine, classes, config.dropout, norm)
+
+
 def _mlp(config: ModelConfig, classes: int, *, norm: bool) -> Head:
     hidden, dtype = tuple(config.head_hidden), jnp.dtype(config.compute)
     return functools.partial(Mlp, classes, config.dropout, norm, hidden, config.head_attention, dtype)
@@ -155,6 +195,7 @@ def _start_deep(path: str, shapes: Shapes) -> layers.Initial:
 
 HEADS: dict[str, tuple[Callable[..., Head], Callable[[str, Shapes], layers.Initial] | None]] = {
     "linear": (_linear, None),
+    "cosine": (_cosine, None),
     "mlp": (_mlp, _start_mlp),
     "deep": (_deep, _start_deep),
     "emote": (_emote, emote.initial),
@@ -201,7 +242,7 @@ def make(config: ModelConfig, classes: int, *, norm: bool, own: Head | None = No
 def initial(path: str, shapes: Shapes, config: ModelConfig) -> layers.Initial | None:
     """How a parameter under `head/` starts, `config.head_scale` included; None where the body's own rule applies.
 
-    That is everywhere outside `head/`, and for the heads own and linear. `shapes` holds all parameters.
+    That is everywhere outside `head/`, and for the heads own, linear and cosine. `shapes` holds all parameters.
     """
     rule = HEADS[config.head][1] if config.head in HEADS else None
     if rule is None or not path.startswith("head/"):

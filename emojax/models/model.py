@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 
 from emojax import paths
 from emojax.errors import ConfigError
-from emojax.models import layers, products
+from emojax.models import layers, products, twins
 from emojax.models.layers import Initial, draw
 from emojax.types import ModelOutput, Tree
 
@@ -36,6 +36,9 @@ class Model:
       head: regex over parameter paths: the classifier itself.
       group: how many blocks of a stage count as one in `depth`.
       products: `ModelConfig.products`.
+      twins: whether it is two networks, see `models/twins.py`.
+      importance: whether `head/importance`, a dense layer on the features and a sigmoid, says how important an image is
+        (Wang et al. 2020, arXiv:2002.10392).
       module: the Flax module; nothing outside `models` touches it.
       initial: (path, shapes of all parameters) -> how the parameter starts, see `layers.Initial`.
       from_torch: (params, model_state) from a state dict of torchvision or timm as NumPy arrays.
@@ -50,6 +53,8 @@ class Model:
     head: str = HEAD
     group: int = 1
     products: str = ""
+    twins: bool = False
+    importance: bool = False
 
     def init(self, key: Key[Array, ""], image_size: int) -> tuple[Tree, Tree]:
         """(params, model_state) as nested dicts of float32 arrays; the same for every image size.
@@ -57,6 +62,9 @@ class Model:
         Raises `ConfigError` when `image_size` is below `min_size`.
         """
         self._check_size(image_size)
+        if self.twins:
+            single = dataclasses.replace(self, twins=False)
+            return twins.stacked(*(single.init(k, image_size) for k in jax.random.split(key)))
         image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
         tree = jax.eval_shape(functools.partial(self.module.init, train=False), key, image)
         shapes = {path: leaf.shape for path, leaf in paths.flatten(tree["params"]).items()}
@@ -65,7 +73,12 @@ class Model:
             lambda path, leaf: jnp.full(leaf.shape, float(path.endswith("/var")), leaf.dtype),
             tree.get("batch_stats", {}),
         )
-        return paths.map_with_path(lambda path, _: values[path], tree["params"]), stats
+        params = paths.map_with_path(lambda path, _: values[path], tree["params"])
+        if self.importance:
+            output, _ = jax.eval_shape(functools.partial(self._single, train=False, key=None), params, stats, image)
+            width = output.features.shape[-1]
+            params["head"]["importance"] = {"kernel": jnp.zeros((width, 1)), "bias": jnp.zeros(1)}
+        return params, stats
 
     def apply(
         self,
@@ -83,6 +96,14 @@ class Model:
         `min_size`.
         """
         self._check_size(min(image.shape[1:3]))
+        if not self.twins:
+            return self._single(params, model_state, image, train=train, key=key)
+        keys = (None, None) if key is None else jax.random.split(key)
+        return twins.apply(lambda p, s, i: self._single(p, s, image, train=train, key=keys[i]), params, model_state)
+
+    def _single(
+        self, params: Tree, model_state: Tree, image: Float[Array, "B H W 3"], *, train: bool, key: Any
+    ) -> tuple[ModelOutput, Tree]:
         variables = {"params": params, **({"batch_stats": model_state} if model_state else {})}
         rngs = {} if key is None or not train else {"dropout": key}
         found: Any
@@ -93,7 +114,11 @@ class Model:
             else:
                 found = self.module.apply(variables, image, train, rngs=rngs)
         logits, features, taps = found  # see `heads.Output`
-        return ModelOutput(logits=logits, features=features, aux=taps), model_state
+        importance = None
+        if "importance" in params["head"]:
+            layer = params["head"]["importance"]
+            importance = jax.nn.sigmoid(features.astype(jnp.float32) @ layer["kernel"] + layer["bias"])[:, 0]
+        return ModelOutput(logits=logits, features=features, aux=taps, importance=importance), model_state
 
     def rounded(self, params: Tree, image_size: int) -> Tree:
         """`params` for `apply` alone, with kernels that it rounds to bfloat16 anyway rounded once: the same results.

@@ -1,0 +1,185 @@
+"""What the kit against wrong labels and rare classes is worth where the fault is known, because it was planted.
+
+    python scripts/noise_bench.py          # writes docs/noise.json and docs/noise.md; minutes on two cores
+    python scripts/noise_bench.py search   # the settings that were tried, on dev and other seeds
+    python scripts/noise_bench.py page     # the page again, from docs/noise.json; also: clean, noisy, skewed
+    python scripts/noise_bench.py noisy --methods=ce,elr
+
+Settings were chosen with `search` on dev (300 digits) with the seeds of `SEARCH_SEEDS`; the tables show test (497
+digits) with the seeds of `SEEDS`, which differ in the planted fault, the start of the network and the order of the
+data. No run chooses a checkpoint: its last weights are judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from typing import Any
+
+import jax
+from noise_page import PAGE, RECORD, page
+from noise_runs import EPOCHS, MOST, NOISE, SKEW, Change, Found, run
+
+from emojax import files, parallel
+from emojax.config import Config, LossConfig, StageConfig
+
+SEEDS = (0, 1, 2)
+SEARCH_SEEDS = (100, 101)
+
+
+def loss(**knobs: Any) -> Change:
+    """Other knobs of the loss."""
+
+    def change(config: Config) -> None:
+        config.loss = dataclasses.replace(config.loss, **knobs)
+
+    return change
+
+
+def both(*changes: Change) -> Change:
+    """One change after the other."""
+
+    def change(config: Config) -> None:
+        for one in changes:
+            one(config)
+
+    return change
+
+
+def knob(part: str, **knobs: Any) -> Change:
+    """Other knobs of a part of the config."""
+
+    def change(config: Config) -> None:
+        setattr(config, part, dataclasses.replace(getattr(config, part), **knobs))
+
+    return change
+
+
+def deferred(config: Config) -> None:
+    """LDAM on cosines; the last fifth of the run weighs classes by their effective numbers."""
+    config.model.head = "cosine"
+    config.loss = LossConfig(name="ldam", margin=15.0)
+    again = LossConfig(name="ldam", margin=15.0, class_weights="effective", effective_beta=0.99)
+    epochs = config.stages[0].epochs
+    config.stages = (StageConfig(epochs=0.8 * epochs), StageConfig(epochs=0.2 * epochs, loss=again))
+
+
+def retrained(config: Config) -> None:
+    """The last fifth of the run trains a new classifier alone, on classes that are drawn alike."""
+    epochs = config.stages[0].epochs
+    own = dataclasses.replace(config.schedule, warmup_epochs=0.0)
+    again = StageConfig(epochs=0.2 * epochs, frozen="^(?!head/)", restart="^head/", sampler="balanced", schedule=own)
+    config.stages = (StageConfig(epochs=0.8 * epochs, schedule=own), again)
+
+
+def plain(config: Config) -> None:
+    """The base config: cross-entropy."""
+    del config
+
+
+def importance(**knobs: Any) -> Change:
+    """SCN's layer and loss."""
+    return both(knob("model", importance=1), loss(**knobs))
+
+
+NOISE_METHODS: dict[str, tuple[str, Change]] = {
+    "ce": ("cross-entropy", plain),
+    "smoothing": ("label smoothing 0.1", loss(smoothing=0.1)),
+    "gce": ("generalised cross-entropy, q 0.95", loss(name="gce", q=0.95)),
+    "sce": ("symmetric cross-entropy, alpha 0.1", loss(name="sce", alpha=0.1)),
+    "bootstrap_soft": ("bootstrapping, soft, trust 0.6", loss(name="bootstrap_soft", trust=0.6)),
+    "bootstrap_hard": ("bootstrapping, hard, trust 0.6", loss(name="bootstrap_hard", trust=0.6)),
+    "elr": ("early-learning regularisation 6, momentum 0.7", loss(elr=6.0, elr_momentum=0.7)),
+    "forget": ("small-loss selection, 0.2 of a batch from epoch 5 on", loss(forget=0.2, forget_epochs=5.0)),
+    "coteaching": (
+        "co-teaching, the same with twins",
+        both(knob("model", twins=1), loss(forget=0.2, forget_epochs=5.0)),
+    ),
+    "elr_forget": (
+        "early-learning regularisation 3 and small-loss selection",
+        loss(elr=3.0, elr_momentum=0.7, forget=0.2, forget_epochs=5.0),
+    ),
+    "scn": ("SCN, gamma 0.5, relabelling by 0.2", importance(importance=0.5, relabel=0.2)),
+    "sam": ("SAM, rho 0.1", knob("optim", sam=0.1)),
+}
+"""key -> (what the table calls it, the change)."""
+
+SKEW_METHODS: dict[str, tuple[str, Change]] = {
+    "ce": ("cross-entropy", plain),
+    "balanced": ("class weights balanced", loss(class_weights="balanced")),
+    "effective": ("class weights effective, beta 0.99", loss(class_weights="effective", effective_beta=0.99)),
+    "sampler": ("balanced sampler", knob("data", sampler="balanced")),
+    "logit_adjust": ("logit-adjusted loss, tau 1 (= balanced softmax)", loss(logit_adjust=1.0)),
+    "ldam_drw": ("LDAM with deferred re-weighting", deferred),
+    "crt": ("classifier re-training", retrained),
+}
+
+SEARCH: dict[str, tuple[str, Change]] = {
+    "ce": ("cross-entropy", plain),
+    "gce 0.7": ("generalised cross-entropy, q 0.7", loss(name="gce", q=0.7)),
+    "gce 0.95": ("generalised cross-entropy, q 0.95", loss(name="gce", q=0.95)),
+    "sce": ("symmetric cross-entropy, alpha 0.1", loss(name="sce", alpha=0.1)),
+    "elr 3 0.9": ("early-learning regularisation 3, momentum 0.9", loss(elr=3.0, elr_momentum=0.9)),
+    "elr 3 0.7": ("early-learning regularisation 3, momentum 0.7", loss(elr=3.0, elr_momentum=0.7)),
+    "elr 6 0.7": NOISE_METHODS["elr"],
+    "elr_forget": NOISE_METHODS["elr_forget"],
+    "forget": NOISE_METHODS["forget"],
+    "coteaching": NOISE_METHODS["coteaching"],
+}
+"""What was tried where a method has a setting that matters, with planted noise."""
+
+
+def measure(fault: str, methods: dict[str, tuple[str, Change]], seeds: tuple[int, ...], split: str) -> dict[str, Any]:
+    """{method: {"title", "runs": what every seed came to}}."""
+    table: dict[str, Any] = {}
+    for key, (title, change) in methods.items():
+        found: list[Found] = []
+        for seed in seeds:
+            found.append(run(fault, change, seed=seed, split=split))
+            told = f"{fault or 'clean':5} {key:15} seed {seed}: {found[-1].accuracy:.3f} {found[-1].mean_class:.3f}"
+            sys.stderr.write(f"{told} ({found[-1].seconds:.0f} s)\n")
+        table[key] = {"title": title, "runs": [dataclasses.asdict(one) for one in found]}
+    return table
+
+
+SECTIONS: dict[str, tuple[str, dict[str, tuple[str, Change]], tuple[int, ...], str]] = {
+    "clean": ("", {"ce": NOISE_METHODS["ce"]}, SEEDS, "test"),
+    "noisy": ("noise", NOISE_METHODS, SEEDS, "test"),
+    "skewed": ("skew", SKEW_METHODS, SEEDS, "test"),
+    "search": ("noise", SEARCH, SEARCH_SEEDS, "val"),
+}
+"""section -> (fault, methods, seeds, split)."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("section", nargs="*", choices=[*SECTIONS, "page"], default=["clean", "noisy", "skewed"])
+    parser.add_argument("--methods", default="", help="only these of the sections, with commas; the others stay")
+    options = parser.parse_args()
+    only = options.methods.split(",") if options.methods else None
+    parallel.prepare()
+    for section in options.section:
+        if section != "page":
+            fault, methods, seeds, split = SECTIONS[section]
+            chosen = {key: method for key, method in methods.items() if only is None or key in only}
+            found = measure(fault, chosen, seeds, split)
+            record: dict[str, Any] = files.parse_json(RECORD.read_bytes()) if RECORD.exists() else {}
+            known = record.get(section, {}) | found
+            record[section] = {key: known[key] for key in methods if key in known}
+            record["about"] = {
+                "seeds": SEEDS,
+                "search_seeds": SEARCH_SEEDS,
+                "noise": NOISE,
+                "most": MOST,
+                "ratio": SKEW,
+                "epochs": EPOCHS,
+                "machine": f"jax {jax.__version__}, {os.cpu_count()} cores",
+            }
+            files.write_json(RECORD, record)
+    files.write_text(PAGE, page(files.parse_json(RECORD.read_bytes())))
+
+
+if __name__ == "__main__":
+    main()
