@@ -15,6 +15,9 @@ from emojax.errors import DataError
 _EYES = slice(36, 42), slice(42, 48)
 """The points of both eyes among the usual 68 landmarks (Sagonas et al. 2013, 300 faces in-the-wild, ICCV workshops)."""
 
+_FARTHEST = 1 << 20
+"""Pixels; no picture that is read is as wide."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Face:
@@ -34,8 +37,10 @@ class Face:
             left, top, width, height = (int(float(cell)) for cell in cells)
             points = row["facial_landmarks"].strip()
             flat = [float(number) for number in points.split(";")] if points and points.upper() != "NULL" else []
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # infinity is no integer
             raise DataError(f"{where}: face box and landmarks must be numbers: {error}") from error
+        if max(map(abs, (left, top, width, height))) > _FARTHEST or not np.isfinite(flat).all():
+            raise DataError(f"{where}: face box {', '.join(cells)} or a landmark lies outside of any picture")
         if width <= 0 or height <= 0:
             return None
         if len(flat) not in (0, 136):
