@@ -167,7 +167,7 @@ _TITLES = {
     "flat": "show nothing",
     "same_bytes": "copies, same bytes",
     "changed_copies": "copies, changed",
-    "alike": "look the same, two classes",
+    "alike": "look alike, two classes",
     "conflicts": "one picture, two classes",
     "leaks": "leaks across splits",
 }

@@ -151,7 +151,7 @@ def resolve(config: DataConfig, kind: str) -> DataConfig:
             raise ConfigError(f"config.data.{knob}: the protocol {config.protocol} has {due!r}, found {own!r}")
     if protocol.group_column and config.group_column not in ("", protocol.group_column):
         raise ConfigError(
-            f"config.data.group_column: the protocol {config.protocol} keeps every {protocol.group_column} in one part, "
+            f"config.data.group_column: the protocol {config.protocol} keeps each {protocol.group_column} in one part, "
             f"found {config.group_column!r}"
         )
     given = {schemas.canonical(name) for name in config.classes}

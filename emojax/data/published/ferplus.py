@@ -78,8 +78,8 @@ def _table(votes: Path, pixels: Path) -> Table:
         number = _PICTURE.fullmatch(name)
         if number is None or int(number[1]) <= last:
             raise DataError(
-                f"{where}: image {name!r} after number {last}; expected fer0000000.png and so on, each number above the "
-                "one before: the rows are not in the published order, and belong to other pixels"
+                f"{where}: image {name!r} after number {last}; expected fer0000000.png and so on, each number above "
+                "the one before: the rows are not in the published order, and belong to other pixels"
             )
         last = int(number[1])
         images.append(face(other["pixels"], place))
