@@ -69,7 +69,8 @@ class DataConfig:
     fold: int = 0
     """With `folds`: the part, 0 to folds - 1, that is `val`; the others are `train`."""
     group_column: str = ""
-    """CSV and parquet, with `folds`: records with the same value (one person, one video) stay in one fold."""
+    """Column of CSV or parquet: records with the same value (one person, one video) stay in one fold, and in one part
+    of a cut. Empty = the layout's own, such as the subject of CK+."""
     workers: int = 0
     """Loader processes; 0 = two threads of the main process. Does not change the batches."""
     worker_start_limit: float = 300.0

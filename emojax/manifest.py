@@ -5,6 +5,7 @@ One file for each state of the data that the run was trained with, `WORKDIR/data
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
@@ -24,6 +25,16 @@ def write(workdir: Path, fingerprint: str, dataset: Dataset) -> None:
     """Keeps ids, contents and labels of all splits, unless that was done before."""
     if not _path(workdir, fingerprint).is_file():
         files.write_text(_path(workdir, fingerprint), json.dumps(_records(dataset), separators=(",", ":")) + "\n")
+
+
+def knows(workdir: Path, dataset: Dataset) -> bool:
+    """Whether the run was trained with exactly these data, at its beginning or after a change that was allowed."""
+    records = _records(dataset)
+    for file in (workdir / FOLDER).glob("*.json"):
+        with contextlib.suppress(OSError, ValueError):  # damaged: it proves nothing
+            if files.parse_json(file.read_text(encoding="utf-8")) == records:
+                return True
+    return False
 
 
 def differences(workdir: Path, fingerprint: str, dataset: Dataset) -> str:

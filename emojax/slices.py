@@ -116,9 +116,14 @@ def quantile_groups(values: np.ndarray, *, unit: str, count: int = 4) -> np.ndar
     for number, i in enumerate(np.unique(member[good]), start=1):
         inside = good & (member == i)
         low, high = values[inside].min(), values[inside].max()
-        text = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+        text = _digits(low) if low == high else f"{_digits(low)} to {_digits(high)}"
         found[inside] = f"{number}: {text} {unit}".rstrip()
     return found.astype(np.str_)
+
+
+def _digits(value: float) -> str:
+    """Three digits or all that stand before the point; never in powers of ten."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def with_columns(predictions: Predictions, columns: Mapping[str, np.ndarray]) -> Predictions:

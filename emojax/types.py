@@ -204,6 +204,7 @@ class Dataset:
       contents: split -> N digests of its images; {} where they were not read.
       leaked: split -> ids of its records that show a picture of an earlier split ("val": of train; "test": of train or
         val), also cropped, mirrored or encoded again; None = nobody looked.
+      group_column: slice column whose equal values (a person, a video) belong in one split; "" = none.
     """
 
     name: str
@@ -214,3 +215,4 @@ class Dataset:
     digest: str = ""
     contents: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     leaked: Mapping[str, frozenset[str]] | None = None
+    group_column: str = ""

@@ -295,7 +295,6 @@ def _check_run(config: Config) -> None:
     loss_checks.check(config)
     _check("data.folds", data.folds, data.folds != 1, "0 (off), or 2 and more")
     _check("data.fold", data.fold, data.fold < max(1, data.folds), f"a fold below data.folds = {data.folds}")
-    _check("data.group_column", data.group_column, not data.group_column or data.folds > 0, "'' without data.folds")
     _check(
         "average.soup",
         config.average.soup,

@@ -98,6 +98,8 @@ def test_numbers_and_strangers_are_refused():
         crossing.match(("angry", "happy", "sad"), ("0", "1", "2"))
     with pytest.raises(DataError, match="the model's classes are bare numbers"):
         crossing.match(("0", "1", "2"), ("angry", "happy", "sad"))
+    with pytest.raises(DataError, match="the model's classes are bare numbers"):
+        crossing.match(("0", "1", "2"), ("0", "1", "2"))  # the same numbers, of whatever
     with pytest.raises(DataError, match=r"have none in common .* --level=polarity would compare them"):
         crossing.match(NAMES["rafdb"], ("positive", "negative"))
     with pytest.raises(DataError, match="have none in common"):
@@ -181,6 +183,47 @@ def test_numbers_need_names(run, tmp_path, capsys):
     options = (f"--data={path / 'list.csv'}", "--split=test")
     assert evaluate(workdir, tmp_path / "a", *options, "--classes=sadness,anger,joy")[1]["test"]["accuracy"] == 1.0
     assert evaluate(workdir, tmp_path / "b", *options, "--classes=anger,sadness,joy")[1]["test"]["accuracy"] < 0.5
+
+
+def numbered(root, order):
+    """The three colours in folders 0, 1 and 2, train and test: `order` says which colour has which number."""
+    for split in ("train", "test"):
+        for k, colour in enumerate(order):
+            for i in range(8):
+                path = root / split / str(k) / f"{split}{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                seed = 1000 * (split == "test") + 10 * k + i
+                noise = np.random.default_rng(seed).integers(0, 50, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(np.full((20, 20, 3), tiny.COLOURS[colour], np.uint8) // 2 + noise).save(path)
+    return root
+
+
+@pytest.mark.slow
+def test_the_same_numbers_are_not_the_same_classes(tmp_path, capsys):
+    """Trained on folders 0 to 2, judged on folders 0 to 2 in another order: refused unless somebody says so."""
+    own = numbered(tmp_path / "own", ("red", "green", "blue"))
+    other = numbered(tmp_path / "other", ("green", "blue", "red"))
+    workdir = tmp_path / "run"
+    train.run(tiny.config(own, stages=(StageConfig(epochs=2),), monitor=MonitorConfig(tensorboard=0)), workdir)
+    capsys.readouterr()
+    assert evaluate(workdir, tmp_path, f"--data={other}")[0] == 2
+    assert "the model's classes are bare numbers (0, 1, 2), which differ in every data set" in capsys.readouterr().err
+    code, found = evaluate(workdir, tmp_path / "own", f"--data={own}")
+    out = capsys.readouterr().out
+    assert code == 0 and found["test"]["n"] == 24 and "the classes are bare numbers" in out
+    for option in ("--classes=0,1,2", "--format=folder"):
+        assert evaluate(workdir, tmp_path / "a", f"--data={other}", option)[0] == 0
+    code, found = evaluate(workdir, tmp_path / "b", f"--data={own}", "--split=train")
+    assert code == 0 and found["train"]["leak_check"]["leaked"] == 21  # three were cut off as val
+    assert "21 of 24 train images are also in the run's training data (21 byte for byte)" in capsys.readouterr().out
+    (own / "test/0/test0.png").unlink()  # no longer the data that it was trained with
+    assert evaluate(workdir, tmp_path / "c", f"--data={own}")[0] == 2
+    shutil.rmtree(own)
+    capsys.readouterr()
+    code, found = evaluate(workdir, tmp_path / "d", f"--data={other}", "--format=folder")
+    shown = capsys.readouterr()
+    assert code == 0 and "not leak-checked, for the run's own data cannot be opened" in shown.err
+    assert found["test"]["leak_check"]["text"] == "not leak-checked" and "  not leak-checked" in shown.out
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from emojax.data.folds import check, folds, in_one_fold, notes
+from emojax.data.folds import check, cut, folds, in_one_fold, notes
 from emojax.data.labels import one_hot
 from emojax.errors import DataError
 
@@ -148,6 +148,33 @@ def test_a_class_smaller_than_k_is_noted():
     lines = notes(label, fold, class_names=("contempt", "happy"))
     assert len(lines) == 1 and lines[0].startswith("class contempt (2 records) is missing from ")
     assert notes(label[classes == 1], fold[classes == 1], class_names=("contempt", "happy")) == ()
+
+
+def test_cuts_keep_groups_whole_and_near_their_shares():
+    _, label, content, names = people(0)
+    fractions = {"val": 0.2, "test": 0.1}
+    parts = cut(label, content=content, groups=names, fractions=fractions, seed=0)
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(label)))
+    held = [{names[i] for i in positions} for positions in parts.values()]
+    assert all(held) and sum(map(len, held)) == len(set.union(*held))
+    for part, share in {"train": 0.7, **fractions}.items():
+        assert abs(len(parts[part]) / len(label) - share) < 0.05
+        assert np.abs(label[parts[part]].sum(0) / label.sum(0) - share).max() < 0.1
+    again = cut(label[::-1], content=content[::-1], groups=names[::-1], fractions=fractions, seed=0)
+    for part, positions in parts.items():  # the order of the records does not matter
+        assert sorted((len(label) - 1 - again[part]).tolist()) == positions.tolist()
+
+
+def test_cuts_of_few_groups():
+    label, names, fractions = (
+        one_hot(np.arange(12) % 2, 2),
+        [f"p{i // 4}" for i in range(12)],
+        {"val": 0.1, "test": 0.1},
+    )
+    parts = cut(label, content=digests(range(12)), groups=names, fractions=fractions, seed=0)
+    assert [len(part) for part in parts.values()] == [4, 4, 4]  # each part has one group, however small its share
+    with pytest.raises(DataError, match="2 groups of records cannot be cut into train, val, test"):
+        cut(label[:8], content=digests(range(8)), groups=names[:8], fractions=fractions, seed=0)
 
 
 def test_errors():

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pytest
 import tiny
@@ -79,6 +80,14 @@ def test_slices_and_votes_of_the_shipped_set_are_kept(tmp_path, capsys):
     original, packed = open_dataset(DataConfig()), opened(tmp_path / "emoji")
     assert packed.digest == original.digest and packed.notes == original.notes
     assert packed.splits["test"].slices["style"].tolist() == original.splits["test"].slices["style"].tolist()
+
+
+def test_subjects_stay_whole_in_a_pack_too(tmp_path):
+    data = layouts.ckplus(tmp_path / "ck")
+    assert cli.main(["data", "pack", str(data), f"--out={tmp_path / 'packed'}"]) == 0
+    found = opened(tmp_path / "packed").splits
+    people = [set(split.slices["subject"].tolist()) for split in found.values()]
+    assert len(people) == 3 and sum(map(len, people)) == len(set.union(*people)) == 4
 
 
 def test_unreadable_files_stay_unreadable(tmp_path, capsys):

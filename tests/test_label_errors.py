@@ -107,9 +107,9 @@ def test_corrections_change_what_training_sees(folder, tmp_path):
         ("id,action\n", "expected the columns id, action, value, reason"),
         ("id,action,value\nx,eat,\n", r":2: expected an id, one of drop, label, split"),
         ("id,action,value\nNAME,drop,\nNAME,drop,\n", ":3: a second drop"),
-        ("id,action,value\nnot/there.png,drop,\n", "1 of its records are not in"),
-        ("id,action,value\nNAME,label,pink\n", "no class 'pink'; there are blue, green, red"),
-        ("id,action,value\nNAME,split,dev\n", "no split 'dev'"),
+        ("id,action,value\nnot/there.png,drop,\n", ":2: there is no record 'not/there.png' in data"),
+        ("id,action,value\nNAME,label,pink\n", ":2: there is no class 'pink'; there are blue, green, red"),
+        ("id,action,value\nNAME,split,dev\n", ":2: there is no split 'dev'"),
     ],
 )
 def test_files_that_are_no_corrections(folder, tmp_path, text, message):
@@ -117,6 +117,35 @@ def test_files_that_are_no_corrections(folder, tmp_path, text, message):
     (tmp_path / "c.csv").write_text(text.replace("NAME", name))
     with pytest.raises(DataError, match=message):
         sources.read(DataConfig(path=str(folder), corrections=str(tmp_path / "c.csv")))
+
+
+def test_corrections_from_a_spreadsheet(folder, tmp_path):
+    """A byte order mark, empty rows and cells, and another spelling of a class."""
+    train = open_dataset(DataConfig(path=str(folder))).splits["train"].id.tolist()
+    text = f"\ufeffid,action,value,reason\r\n{train[0]},drop,,\r\n,,,\r\ntrain/{train[1]}, label,Red ,x\r\n\r\n"
+    (tmp_path / "c.csv").write_text(text, encoding="utf-8", newline="")
+    found = sources.read(DataConfig(path=str(folder), classes=(), corrections=str(tmp_path / "c.csv")))
+    assert "1 dropped, 1 relabelled" in found.notes[-1]
+    assert corrections.read(tmp_path / "c.csv")[1].line == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("NAME,label,red\ntrain/NAME,label,blue\n", ":3: a second label for train/.*; line 2 has label"),
+        ("train/NAME,drop,\nNAME,drop,\n", ":3: a second drop"),
+        ("NAME,drop,\ntrain/NAME,label,blue\n", ":3: label for train/.*; line 2 has drop"),
+        ("NAME,label,blue\ntrain/NAME,drop,\n", ":3: drop for train/.*; line 2 has label"),
+    ],
+)
+def test_corrections_that_contradict(folder, tmp_path, rows, message):
+    name = open_dataset(DataConfig(path=str(folder))).splits["train"].id[0]
+    (tmp_path / "c.csv").write_text(f"id,action,value\n{rows.replace('NAME', name)}")
+    with pytest.raises(DataError, match=message):
+        sources.read(DataConfig(path=str(folder), corrections=str(tmp_path / "c.csv")))
+    (tmp_path / "c.csv").write_text(f"id,action,value\n{name},label,red\ntrain/{name},split,val\n")
+    moved = sources.read(DataConfig(path=str(folder), corrections=str(tmp_path / "c.csv")))
+    assert "1 relabelled, 1 moved" in moved.notes[-1]
 
 
 def test_the_verb_writes_a_table_a_page_and_corrections(folder, tmp_path, capsys):
@@ -139,7 +168,7 @@ def test_the_verb_writes_a_table_a_page_and_corrections(folder, tmp_path, capsys
     assert f"{len(split)} images, of which 1 " in shown and "red, rather blue" in shown
     rows = list(csv.DictReader((out / "labels.csv").open()))
     assert len(rows) == len(split) and rows[0]["id"] == split.id[red] and rows[0]["likely"] == "1"
-    assert corrections.read(out / "corrections.csv") == [(split.id[red], "label", "blue", "likely label error")]
+    assert corrections.read(out / "corrections.csv") == [(split.id[red], "label", "blue", "likely label error", 2)]
     page = (out / "labels.html").read_text()
     assert page.count("data:image/jpeg") == len(split) and "blue (95%)" in page
     fixed = open_dataset(DataConfig(path=str(folder), corrections=str(_in_train(out / "corrections.csv"))))

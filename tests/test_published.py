@@ -183,7 +183,7 @@ def test_affectnet_npy_files_are_read_once(tmp_path, cache, monkeypatch):
     np.save(file, np.array("9"))
     assert len(read(tmp_path).splits["train"]) == 15  # uncertain
     np.save(file, np.array(["x"]))
-    refused(tmp_path, r"0_exp\.npy: expected one number")
+    refused(tmp_path, r"0_exp\.npy: expected one whole number")
     file.unlink()
     refused(tmp_path, r"0_exp\.npy: there is no such file for images/0\.jpg")
 
@@ -338,7 +338,7 @@ def test_ferplus_rows_must_be_aligned(tmp_path):
     refused(tmp_path, "has fewer rows")
     pixels.write_text("\n".join(good) + "\n")
     own.write_text(own.read_text().replace("0,6,4", "0,-6,4", 1))
-    refused(tmp_path, r"fer2013new\.csv:3: the votes .* contain a negative number")
+    refused(tmp_path, r"fer2013new\.csv:3: votes 0, -6, 4, .*; expected whole numbers from 0 to 10")
     refused(layouts.fi(tmp_path / "fi"), "vote_rule = majority: FI has no votes", vote_rule="majority")
 
 
@@ -390,7 +390,7 @@ def test_emotion6_columns_count_as_their_header_says(tmp_path):
     file.write_text(file.read_text().replace("[prob. joy]", "[prob. boredom]"))
     refused(plain, "ground_truth.txt:1: the columns are")
     file.write_text(file.read_text().replace("[prob. boredom]", "[prob. joy]").replace("0.7", "x", 1))
-    refused(plain, r"ground_truth\.txt:2: votes must be numbers")
+    refused(plain, r"ground_truth\.txt:2: the share of anger is 'x'; expected a number from 0")
 
 
 def test_emoset_attributes_and_order(tmp_path):
@@ -402,6 +402,180 @@ def test_emoset_attributes_and_order(tmp_path):
     refused(tmp_path / "a", r"val\.json: entry 0: expected \[emotion, image, annotation\]")
     file.write_text("[")
     refused(tmp_path / "a", r"val\.json: not readable JSON")
+
+
+# ------------------------------------------------------------------------------------------------ contradictions
+
+
+def _replaced(path, old, new):
+    """`path` with the first `old` as `new`."""
+    text = path.read_text()
+    assert old in text, old
+    path.write_text(text.replace(old, new, 1))
+
+
+def _twice(path, line):
+    """Line `line` of `path`, counted from 0, once more at the end."""
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[line]]) + "\n")
+
+
+def _swapped(path, first, second):
+    lines = path.read_text().splitlines()
+    lines[first], lines[second] = lines[second], lines[first]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_a_mistyped_label_does_not_make_raf_basic_the_compound_set(tmp_path):
+    path = layouts.rafdb(tmp_path)
+    _replaced(tmp_path / "EmoLabel/list_patition_label.txt", "train_00201.jpg 2", "train_00201.jpg 8")
+    for form in ("auto", "rafdb"):
+        refused(path, r"list_patition_label\.txt:5: label '8'; RAF-DB basic has 1 surprise", format=form)
+    compound = layouts.rafdb(tmp_path / "c", classes=11)
+    file = compound / "EmoLabel/list_patition_label.txt"
+    file.write_text("".join(f"{line} \n" for line in file.read_text().splitlines()))  # blanks at the end
+    assert formats.recognise(str(compound)) == "rafdb_compound"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        (",4,2,8,6,", ",4,2,inf,6,", "face box and landmarks must be numbers"),
+        (",4,2,8,6,", ",4,2,99999999999,6,", "face box 4, 2, 99999999999, 6 or a landmark lies outside"),
+        ("8;5;8;5", "8;inf;8;5", "or a landmark lies outside"),
+        (",0,0.5,0.1", ",0,n/a,0.1", "valence 'n/a'; expected a number from -1 to 1, or -2"),
+        (",0,0.5,0.1", ",0,,0.1", "valence ''; expected a number"),
+        (",0,0.5,0.1", ",0,7.5,0.1", "valence '7.5'; expected a number"),
+    ],
+)
+def test_affectnet_numbers_are_numbers(tmp_path, old, new, match):
+    path = layouts.affectnet_csv(tmp_path)
+    _replaced(path / "training.csv", old, new)
+    refused(path, rf"training\.csv:2: .*{match}", slice_columns=("valence",))
+
+
+def test_affectnet_faces_are_listed_once(tmp_path):
+    path = layouts.affectnet_csv(tmp_path)
+    _twice(path / "training.csv", 1)
+    refused(path, r"training\.csv:27: the face \(4, 2, 8, 6\) of '100/train0.JPG' is already listed in .*csv:2")
+
+
+@pytest.mark.parametrize("value", [np.array(3.9), np.array([1, 2, 3]), np.array(np.inf), np.array(np.nan)])
+def test_affectnet_npy_files_hold_one_whole_number(tmp_path, value):
+    path = layouts.affectnet_npy(tmp_path)
+    np.save(path / "train_set/annotations/0_exp.npy", value)
+    refused(path, r"0_exp\.npy: expected one whole number: found")
+
+
+def test_affectnet_with_one_list_only(tmp_path):
+    path = layouts.affectnet_csv(tmp_path)
+    (path / "training.csv").unlink()
+    assert formats.recognise(str(path)) == "affectnet" and sizes(read(path)) == {"val": 17}
+
+
+def test_raf_kaggle_image_in_two_folders(tmp_path):
+    layouts.rafdb_kaggle(tmp_path)
+    for code in "12":
+        layouts.draw(tmp_path / "DATASET/train" / code / "dup.jpg", int(code))
+    refused(tmp_path, r"train/2/dup\.jpg: lies in train/1 too")
+
+
+def test_fi_headers_are_known_words(tmp_path):
+    table = layouts.fi_table(tmp_path, header=False) / "fi.csv"
+    _replaced(table, "Amusement", "Amusment")
+    refused(tmp_path, r"fi\.csv:1: emotion 'Amusment'; expected one of")
+
+
+def test_fi_folders_in_any_case(tmp_path):
+    path = layouts.fi(tmp_path / "a")
+    for name in layouts.MIKELS:
+        (path / name).rename(path / name.capitalize())
+    assert formats.recognise(str(path)) == "fi"
+    data = read(path)
+    assert data.class_names == SCHEMAS["fi"].names and counts(data.splits["train"], data.class_names)["awe"] == 10
+
+
+def test_emoset_contradictions(tmp_path):
+    path = layouts.emoset(tmp_path)
+    good = json.loads((path / "val.json").read_text())
+    for entry, match in (
+        (["awe", *good[0][1:]], r"val\.json: entry 0: awe, but the image is image/amusement/"),
+        ([*good[0][:2], 5, good[0][3]], "entry 0: image and annotation must be paths; found 5"),
+        ([*good[0][:3], None], "entry 0: image and annotation must be paths"),
+        (json.loads((path / "train.json").read_text())[0], r"val.json: entry 0: image .* is already listed in .*train"),
+    ):
+        (path / "val.json").write_text(json.dumps([entry, *good[1:]]))
+        refused(path, match)
+    (path / "val.json").write_text(json.dumps([[*good[0][:3], "../../secret.json"], *good[1:]]))
+    refused(path, r"val\.json: entry 0: image path .* contains '\.\.'", slice_columns=("brightness",))
+    (path / "val.json").write_text(json.dumps(good))
+    assert sizes(read(path))["val"] == 16
+    other = {str(i): name for i, name in enumerate(sorted(SCHEMAS["emoset"].names))}
+    for names in (other, list(other.values())):
+        (path / "info.json").write_text(json.dumps({"idx2label": names}))
+        refused(path, r"info\.json: anger has the number 1; EmoSet's order is")
+
+
+def test_ferplus_contradictions(tmp_path):
+    path = layouts.ferplus_table(tmp_path)
+    file = path / "fer2013new.csv"
+    good = file.read_text()
+    _swapped(file, 1, 2)
+    refused(path, r"fer2013new\.csv:3: image 'fer0000000\.png' after number 1; .* not in the published order")
+    file.write_text(good)
+    _replaced(file, "fer0000001.png", "fer0000000.png")
+    refused(path, r"fer2013new\.csv:3: image 'fer0000000\.png' after number 0")
+    for vote in ("11", "1.5", "x", ""):
+        file.write_text(good)
+        _replaced(file, "fer0000000.png,10", f"fer0000000.png,{vote}")
+        refused(path, rf"fer2013new\.csv:2: votes {vote}, 0, .*; expected whole numbers from 0 to 10")
+    pictures = layouts.ferplus_folders(tmp_path / "b")
+    _twice(pictures / "data/FER2013Valid/label.csv", 0)
+    refused(pictures, r"FER2013Valid/label\.csv:9: image .* is already listed in .*label\.csv:1")
+
+
+def test_emotion6_contradictions(tmp_path):
+    path = layouts.emotion6(tmp_path)
+    file = path / "ground_truth.txt"
+    good = file.read_text()
+    _twice(file, 1)
+    refused(path, r"ground_truth\.txt:62: image 'images/anger/0\.jpg' is already listed in .*:2")
+    for old, new, match in (
+        ("0.7", "6.0", "the seven shares sum to 6.3; expected 1"),
+        ("0.7", "-0.7", "the share of anger is '-0.7'"),
+        ("2.5", "x", "valence is 'x'"),
+    ):
+        file.write_text(good)
+        _replaced(file, old, new)
+        refused(path, rf"ground_truth\.txt:2: {match}")
+
+
+def test_emotionroi_image_in_both_lists(tmp_path):
+    path = layouts.emotionroi(tmp_path)
+    lists = path / "training_testing_split"
+    with (lists / "testing.txt").open("a") as file:
+        file.write("anger/0.jpg\n")
+    refused(path, r"testing\.txt:7: image 'images/anger/0\.jpg' is already listed in .*training\.txt:1")
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+@pytest.mark.parametrize("protocol", ["", "ckplus7", "ckplus8"])
+def test_ckplus_never_divides_a_subject(tmp_path, folds, protocol):
+    path = layouts.ckplus(tmp_path)
+    data = open_dataset(DataConfig(path=str(path), folds=folds, protocol=protocol, subset=int(bool(protocol))))
+    people = [set(split.slices["subject"].tolist()) for split in data.splits.values()]
+    assert len(people) == (2 if folds else 3) and all(people) and sum(map(len, people)) == len(set.union(*people)) == 4
+    if protocol:
+        other = {"protocol": protocol, "subset": 1, "group_column": "sequence"}
+        refused(path, "keeps each subject in one part, found 'sequence'", ConfigError, **other)
+
+
+def test_tables_without_a_header_are_named_shortly(tmp_path):
+    layouts.draw(tmp_path / "a.png", 0)
+    layouts.table(tmp_path / "train.csv", [("a.png", "1;2;3;4;5;6;7;8" * 80, "angry")])
+    with pytest.raises(DataError, match=r"no column .image.; the columns are a\.png, 1;2.*…, angry") as error:
+        read(tmp_path)
+    assert len(str(error.value)) < 200 + len(str(tmp_path))
 
 
 # ------------------------------------------------------------------------------------------------ classes, protocols

@@ -68,6 +68,7 @@ def test_quantile_groups():
     ]
     assert slices.quantile_groups(np.array([48.0] * 5), unit="px").tolist() == ["1: 48 px"] * 5
     assert slices.quantile_groups(np.array([np.nan]), unit="").tolist() == ["?"]
+    assert slices.quantile_groups(np.array([505.4, 1283.0]), unit="grey²", count=1)[0] == "1: 505 to 1283 grey²"
     p = slices.with_columns(predictions([True] * 3), {"size": np.array(["a"] * 3), "b": np.array(["x", "y", "x"])})
     assert list(p.slices) == ["b"]  # one value tells nothing
     with pytest.raises(DataError, match="2 values of b for 3 examples"):

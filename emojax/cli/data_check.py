@@ -13,6 +13,7 @@ from emojax.cli import data_options
 
 if TYPE_CHECKING:
     from emojax.data.audit import Audit
+    from emojax.data.near_duplicates import Pairs
     from emojax.types import Dataset
 
 MOST, IN_A_ROW = 200, 8
@@ -88,17 +89,23 @@ def _write_gallery(path: Path, dataset: Dataset, found: Audit) -> None:
     groups = np.split(order, np.flatnonzero(np.diff(found.group[order])) + 1)
     several = [group for group in groups if len(group) > 1]
     several.sort(key=lambda group: (-int(found.conflicting[group].any()), -int(found.leaked[group].any())))
+    first = np.unique(found.copies.content, return_index=True)[1]
+    pairs = [first[pair] for pair in found.copies.alike.index]
 
     def card(i: int) -> gallery.Card:
         record, split = found.records[i], found.copies.split
         place = dataset.splits[record.split], i - int(np.searchsorted(split, split[i]))
         return gallery.Card(record=place, title=record.label, text=record.split, id=record.id)
 
-    cards = [[card(i) for i in group[:IN_A_ROW].tolist()] for group in several[:MOST]]
+    cards = [[card(i) for i in group[:IN_A_ROW].tolist()] for group in (*several[:MOST], *pairs[:MOST])]
     intro = (
-        f"{len(several):,} pictures occur more than once; {len(cards):,} are shown, each with up to {IN_A_ROW} copies: "
-        "first those with different classes, then those in several splits."
+        f"{len(several):,} pictures occur more than once; {min(MOST, len(several)):,} are shown, each with up to "
+        f"{IN_A_ROW} copies: first those with different classes, then those in several splits. "
     )
+    if pairs:
+        intro += (
+            f"At the end, {min(MOST, len(pairs)):,} of {len(pairs):,} pairs of two classes that only look the same."
+        )
     gallery.write(path, title=f"Copies in {dataset.name}", intro=intro, groups=cards)
 
 
@@ -122,21 +129,26 @@ def _findings(dataset: Dataset, found: Audit) -> dict[str, list[Any]]:
         record = found.records[i]
         return {"split": record.split, "id": record.id, "class": record.label} | ({"detail": detail} if detail else {})
 
-    content, pairs = found.copies.content, found.copies.pairs
+    content = found.copies.content
     first: list[int] = np.unique(content, return_index=True)[1].tolist()
     again = np.setdiff1d(np.arange(len(content)), first)
+
+    def listed(pairs: Pairs) -> list[dict[str, Any]]:
+        return [
+            {"record": named(first[j]), "copy_of": named(first[i]), "mirrored": mirrored, "detail": detail}
+            for (i, j), mirrored, detail in zip(
+                pairs.index.tolist(), pairs.mirrored.tolist(), pairs.detail.round(3).tolist(), strict=True
+            )
+        ]
+
     values: dict[str, list[Any]] = {
         "unreadable": [{"id": name, "detail": reason} for name, reason in dataset.skipped],
         "sizes": [named(i, detail) for i, detail in found.sizes],
         "brightness": [named(i, detail) for i, detail in found.brightness],
         "flat": [named(i) for i in found.flat],
         "same_bytes": [{"record": named(i), "copy_of": named(first[content[i]])} for i in again.tolist()],
-        "changed_copies": [
-            {"record": named(first[j]), "copy_of": named(first[i]), "mirrored": mirrored, "detail": detail}
-            for (i, j), mirrored, detail in zip(
-                pairs.index.tolist(), pairs.mirrored.tolist(), pairs.detail.round(3).tolist(), strict=True
-            )
-        ],
+        "changed_copies": listed(found.copies.pairs),
+        "alike": [{**pair, "two_classes": True} for pair in listed(found.copies.alike)],
     }
     conflicting = np.flatnonzero(found.conflicting)
     by_group = conflicting[np.argsort(found.group[conflicting], kind="stable")]
@@ -155,6 +167,7 @@ _TITLES = {
     "flat": "show nothing",
     "same_bytes": "copies, same bytes",
     "changed_copies": "copies, changed",
+    "alike": "look alike, two classes",
     "conflicts": "one picture, two classes",
     "leaks": "leaks across splits",
 }
@@ -173,6 +186,8 @@ def _text(dataset: Dataset, findings: dict[str, list[Any]]) -> str:
     for name, title in _TITLES.items():
         lines.append(f"{title:<{wide}}{len(findings[name]):>10,}")
         lines += [f"    {_example(value)}" for value in findings[name][:SHOWN]]
+    if findings["alike"]:
+        lines += ["", "What looks the same but has two classes (perhaps two drawings) is no copy here: look at it."]
     for split in sizes:
         count = sum(value["record"]["split"] == split for value in findings["leaks"])
         if count:
@@ -184,6 +199,9 @@ def _example(value: dict[str, Any]) -> str:
     if "records" in value:
         one_each = {record["class"]: record for record in reversed(value["records"])}  # the first of each class
         return " = ".join(f"{_where(record)} ({name})" for name, record in sorted(one_each.items()))
+    if value.get("two_classes"):
+        one, other = value["record"], value["copy_of"]
+        return f"{_where(one)} ({one['class']}) ~ {_where(other)} ({other['class']})"
     if "copy_of" not in value:
         return f"{_where(value)}: {value['detail']}" if "detail" in value else _where(value)
     how = ", mirrored" if value.get("mirrored") else ""

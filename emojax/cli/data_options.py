@@ -14,10 +14,11 @@ EPILOG = "With --config, --config.KNOB=VALUE changes the recipe, as for emojax t
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Adds --config and --data; `verb` is what the job does with them, for the help."""
+    """Adds --config, --data and PATH; `verb` is what the job does with them, for the help."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", metavar="RECIPE.py[:VARIANT]", help=f"{verb} this recipe's data, as it reads them")
     source.add_argument("--data", metavar="PATH", help=f"{verb} these data: a folder, .csv, .parquet or tfds:NAME")
+    source.add_argument("path", nargs="?", metavar="PATH", help="the same as --data=PATH")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, DataConfig]:
@@ -27,6 +28,7 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpar
     from emojax.errors import ConfigError
     from emojax.main import config_from
 
+    options.data = options.data or options.path
     if overrides and options.data:
         raise ConfigError(f"{parser.prog}: {overrides[0]} needs a recipe: give --config instead of --data")
     if options.data:

@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
             changes = [f"{metrics.text(key)} {value:.4f}" for key, value in after.numbers().items()]
             seen = ", which it was fitted on" if name == "val" and options.post_process == "fit" else ""
             more.append(f"after post-processing{seen}: {', '.join(changes)}")
-        if stamp := report.stamp(name, predictions, classifier.class_names, leaked=dataset.leaked):
+        if stamp := report.stamp(name, predictions, dataset.class_names, leaked=dataset.leaked):
             sys.stdout.write(f"  {stamp.text}\n")
         sys.stdout.writelines(f"  {line}\n" for line in more)
         if options.report:

@@ -35,7 +35,7 @@ def open_data(classifier: Classifier, options: argparse.Namespace, *, cache: Pat
     from emojax.errors import CheckpointError
 
     if options.data:
-        return open_other(classifier, options)
+        return open_other(classifier, options, cache=cache)
     dataset = data.open_dataset(classifier.config.data, cache=cache)
     if dataset.class_names != classifier.class_names:
         raise CheckpointError(
@@ -45,15 +45,17 @@ def open_data(classifier: Classifier, options: argparse.Namespace, *, cache: Pat
     return dataset, None
 
 
-def open_other(classifier: Classifier, options: argparse.Namespace) -> tuple[Dataset, Crossing | None]:
+def open_other(classifier: Classifier, options: argparse.Namespace, *, cache: Path) -> tuple[Dataset, Crossing | None]:
     """The data of --data with labels over the judged classes, and how the model's answers get there; None where the
-    classes are the same in the same order. What was mapped, joined and left out is told.
+    classes are the same in the same order. What was mapped, joined and left out is told, and which of the images that
+    are to be judged are also in the run's training data (`Dataset.leaked`; None where nobody could look).
 
     Only where the data lie and what their columns are called carries over from the run: their classes are their own.
     """
     from emojax import data
-    from emojax.data import crossing, formats, protocols, schemas
+    from emojax.data import copies, crossing, formats, protocols, schemas
     from emojax.errors import ConfigError
+    from emojax.progress import Terminal
 
     for knob, value, known in (
         ("--format", options.format, formats.NAMES),
@@ -75,13 +77,65 @@ def open_other(classifier: Classifier, options: argparse.Namespace) -> tuple[Dat
         vote_rule_eval=own.vote_rule_eval if own.vote_columns else "",
     )
     dataset = data.open_for_evaluation(source)
-    if dataset.class_names == classifier.class_names and options.level == "name":
-        return dataset, None
-    found = crossing.match(classifier.class_names, dataset.class_names, level=options.level, absent=options.absent)
-    before = len(dataset.notes)
-    dataset = found.restrict(dataset)
+    sys.stdout.writelines(f"{note}\n" for note in dataset.notes)
+    trained = _trained_with(classifier, cache=cache)
+    found = None
+    if not _same_classes(classifier, dataset, options, own=_is_own(classifier, options, trained)):
+        found = crossing.match(classifier.class_names, dataset.class_names, level=options.level, absent=options.absent)
+    before, leaked = len(dataset.notes), None
+    if trained is not None:
+        names = [options.split] if options.split else [name for name in dataset.splits if name != "train"]
+        names = [name for name in names if name in dataset.splits]
+        # Labels of different class lists say nothing about whether two pictures are one.
+        terminal = Terminal(sys.stderr)
+        leaked, notes = copies.leaks_into(
+            trained,
+            dataset,
+            names,
+            labels=found is None,
+            cache=cache.with_name("copies_other.json"),
+            progress=lambda done, n: terminal.update(lambda: [(0, f"comparing with the training data {done:,}/{n:,}")]),
+        )
+        terminal.clear()
+        dataset = dataclasses.replace(dataset, notes=(*dataset.notes, *notes))
+    if found is not None:
+        dataset = found.restrict(dataset)
     sys.stdout.writelines(f"{note}\n" for note in dataset.notes[before:])
-    return dataset, found
+    return dataclasses.replace(dataset, leaked=leaked), found
+
+
+def _trained_with(classifier: Classifier, *, cache: Path) -> Dataset | None:
+    """The data of the run, to look for their pictures in others; None, and why, where that cannot be."""
+    from emojax import data
+    from emojax.errors import DataError
+
+    config = classifier.config.data
+    if not config.leak_check:
+        return None
+    try:
+        return data.open_dataset(dataclasses.replace(config, leak_check=0), cache=cache)
+    except DataError as error:
+        sys.stderr.write(f"emojax: not leak-checked, for the run's own data cannot be opened: {error}\n")
+        return None
+
+
+def _same_classes(classifier: Classifier, dataset: Dataset, options: argparse.Namespace, *, own: bool) -> bool:
+    """Whether the data's classes are the model's in the same order. Bare numbers prove that only where the data are
+    the run's own, or where the command says what they number."""
+    from emojax.data import schemas
+
+    if dataset.class_names != classifier.class_names or options.level != "name":
+        return False
+    stated = options.classes or options.protocol or options.format != "auto"
+    return bool(stated) or own or not schemas.numbers_only(dataset.class_names)
+
+
+def _is_own(classifier: Classifier, options: argparse.Namespace, trained: Dataset | None) -> bool:
+    """Whether --data is where the run's data lie, and they are as they were when it was trained."""
+    from emojax import manifest
+
+    own, given = (Path(path).expanduser().resolve() for path in (classifier.config.data.path, options.data))
+    return trained is not None and own == given and manifest.knows(Path(options.workdir), trained)
 
 
 def predict(classifier: Classifier, split: Split, crossing: Crossing | None, *, batch_size: int) -> Predictions:

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     columns = {
         "picture size": slices.quantile_groups(look.size, unit="px"),
         "brightness": slices.quantile_groups(look.brightness, unit="of 255"),
-        "sharpness": slices.quantile_groups(look.sharpness, unit=""),
+        "sharpness": slices.quantile_groups(look.sharpness, unit="grey²"),
     }
     groups = slices.judge(slices.with_columns(found, columns))
     wide = max(len(f"{group.column} {group.value}") for group in groups) if groups else 0

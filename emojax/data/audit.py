@@ -113,11 +113,12 @@ def cleaned(dataset: Dataset, original: Dataset, found: Audit) -> list[Row]:
     """
     names = found.copies.names
     order = np.lexsort((np.arange(len(found.group)), -found.copies.split, found.group))
+    there = {source: set(split.id.tolist()) for source, split in original.splits.items()}
     rows = [
         Row(f"{source}/{record}", "drop", "", f"unreadable: {reason}")
-        for source, split in original.splits.items()
+        for source, names_of in there.items()
         for record, reason in dataset.skipped
-        if record in set(split.id.tolist())
+        if record in names_of
     ]
     for members in np.split(order, np.flatnonzero(np.diff(found.group[order])) + 1):
         judged = [i for i in members.tolist() if names[found.copies.split[i]] != "train"]

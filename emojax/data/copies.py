@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from emojax import files
-from emojax.data import near_duplicates, thumbnails
+from emojax.data import alignment, near_duplicates, splits, thumbnails
 from emojax.data.checks import Progress
 from emojax.data.near_duplicates import Pairs
 from emojax.data.tables import SPLITS
 from emojax.data.thumbnails import Looks
-from emojax.types import Dataset
+from emojax.types import Dataset, Split
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Copies:
       names: the splits.
       content: int64 [N], number of the record's content.
       pairs: contents that show one picture although their bytes differ.
+      alike: contents of different classes that look the same, and may be two pictures: two drawings that differ in
+        little but what they express. They are no copies, no leaks and no conflicts.
       looks: of the C contents, or None where the pairs came from the cache.
     """
 
@@ -37,6 +39,7 @@ class Copies:
     names: tuple[str, ...]
     content: np.ndarray
     pairs: Pairs
+    alike: Pairs
     looks: Looks | None
 
     def groups(self) -> np.ndarray:
@@ -79,6 +82,8 @@ def find(
 ) -> Copies:
     """Looks at one record of each content and searches for copies.
 
+    Pairs of contents that have no class (the strongest of the label) in common are copies only if that is certain.
+
     Args:
       digests: split -> a digest of the bytes of each record.
       across: only pairs of different splits are looked for, which is all that leaks need; otherwise all.
@@ -94,11 +99,11 @@ def find(
     first = np.unique(content, return_index=True)[1]
     groups = split[first]
     key = _key(number, groups, across=across)
+    label = np.concatenate([dataset.splits[name].label.argmax(1) for name in names])
     if known := _load(cache, key):
-        return Copies(split, names, content, known, None)
+        return Copies(split, names, content, *_sorted_out(known, content, label), None)
     if across and len(names) == 1:
-        nothing = Pairs(np.zeros((0, 2), np.int64), np.zeros(0, bool), np.zeros(0, np.float32))
-        return Copies(split, names, content, nothing, None)
+        return Copies(split, names, content, near_duplicates.none(), near_duplicates.none(), None)
     looks = _looks(dataset, names, first, split, progress)
     total = len(first)
     poll = functools.partial(progress, total, total)
@@ -108,7 +113,17 @@ def find(
         pairs = near_duplicates.merged(near_duplicates.search(looks.thumbs, poll=poll), pairs)
     assert pairs is not None
     _save(cache, key, pairs)
-    return Copies(split, names, content, pairs, looks)
+    return Copies(split, names, content, *_sorted_out(pairs, content, label), looks)
+
+
+def _sorted_out(pairs: Pairs, content: np.ndarray, label: np.ndarray) -> tuple[Pairs, Pairs]:
+    """(copies, pairs of different classes that only look the same); `label` int [N], the records' classes."""
+    classes: dict[int, set[int]] = {int(i): set() for i in np.unique(pairs.index)}
+    for i in np.flatnonzero(np.isin(content, pairs.index)).tolist():
+        classes[int(content[i])].add(int(label[i]))
+    shared = np.array([bool(classes[i] & classes[j]) for i, j in pairs.index.tolist()], bool)
+    same = shared | alignment.certain(pairs.detail, pairs.worst)
+    return pairs.take(same), pairs.take(~same)
 
 
 def leaks(dataset: Dataset, found: Copies) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:
@@ -123,6 +138,37 @@ def leaks(dataset: Dataset, found: Copies) -> tuple[dict[str, frozenset[str]], t
             exact = int(same[mine].sum())
             how = f"{exact:,} byte for byte, {count - exact:,} cropped, mirrored or encoded again"
             notes.append(f"{count:,} of {mine.sum():,} {name} images are also in {where} ({how})")
+    return leaked, tuple(notes)
+
+
+def leaks_into(
+    trained: Dataset, other: Dataset, names: Sequence[str], *, labels: bool, cache: Path | None, progress: Progress
+) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:
+    """({split: ids of the records of `other` that show a picture of `trained`'s train split}, a note for each split).
+
+    Args:
+      names: the splits of `other` to look at; both data sets were read with the digests of their images.
+      labels: both have the same classes, so that a difference of class tells two similar pictures apart, see `find`.
+      cache: as for `find`.
+    """
+
+    def bare(split: Split) -> Split:
+        return split if labels else dataclasses.replace(split, label=np.ones((len(split), 1), np.float32))
+
+    parts = [bare(other.splits[name]) for name in names]
+    if not parts:
+        return {}, ()
+    both = {"train": bare(trained.splits["train"]), "other": functools.reduce(splits.joined, parts)}
+    digests = {"train": trained.contents["train"], "other": [d for name in names for d in other.contents[name]]}
+    found = find(dataclasses.replace(trained, splits=both), digests, across=True, cache=cache, progress=progress)
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    mine = found.split == found.names.index("other")
+    changed, same = (np.split(found.leaked(changed=kind)[mine], ends) for kind in (True, False))
+    leaked, notes = {}, []
+    for name, part, hit, exact in zip(names, parts, changed, same, strict=True):
+        leaked[name] = frozenset(part.id[hit].tolist())
+        how = f" ({exact.sum():,} byte for byte)" if hit.any() else ""
+        notes.append(f"{hit.sum():,} of {len(part):,} {name} images are also in the run's training data{how}")
     return leaked, tuple(notes)
 
 
@@ -156,7 +202,8 @@ def _load(cache: Path | None, key: str) -> Pairs | None:
         if stored.get("key") != key:
             return None
         index = np.array(stored["index"], np.int64).reshape(-1, 2)
-        return Pairs(index, np.array(stored["mirrored"], bool), np.array(stored["detail"], np.float32))
+        numbers = (np.array(stored[name], np.float32) for name in ("detail", "worst"))
+        return Pairs(index, np.array(stored["mirrored"], bool), *numbers)
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None  # no cache, or not ours: the search is simply made again
 
@@ -164,6 +211,6 @@ def _load(cache: Path | None, key: str) -> Pairs | None:
 def _save(cache: Path | None, key: str, pairs: Pairs) -> None:
     if cache is None:
         return
-    values = {name: getattr(pairs, name).tolist() for name in ("index", "mirrored", "detail")}
+    values = {name: getattr(pairs, name).tolist() for name in Pairs.__slots__}
     with contextlib.suppress(OSError):  # a cache that cannot be written is no error
         files.write_text(cache, json.dumps({"key": key, **values}, separators=(",", ":")))

@@ -65,15 +65,15 @@ def match(model: Sequence[str], data: Sequence[str], *, level: str = "name", abs
       level: "name", or a key of `schemas.LEVELS`.
       absent: one of `ABSENT`.
 
-    Raises `DataError` when one side has bare numbers for classes and the other has not the same ones, and when fewer
-    than two classes are left.
+    Raises `DataError` when one side has bare numbers for classes, also when the other has the same ones (every data set
+    numbers its classes in its own way), and when fewer than two classes are left.
     """
-    for side, other in ((model, data), (data, model)):
-        if schemas.numbers_only(side) and tuple(side) != tuple(other):
-            whose = "model's" if side is model else "data's"
+    for side, whose in ((model, "model's"), (data, "data's")):
+        if schemas.numbers_only(side):
             raise DataError(
                 f"the {whose} classes are bare numbers ({', '.join(side)}), which differ in every data set; "
-                "name the data's classes in the order of their numbers by --classes, or their layout by --format"
+                "name the data's classes in the order of their numbers by --classes (with the model's own numbers "
+                "where they are the same), or their layout by --format"
             )
     keys = {"model": _keys(model, level), "data": _keys(data, level)}
     shared = [key for key in keys["model"] if key in keys["data"]]

@@ -12,6 +12,9 @@ from emojax.data.tables import Table, assemble, group_columns, split_files
 from emojax.errors import DataError
 from emojax.types import Dataset
 
+_SHOWN = 40
+"""Characters of a cell that a message shows."""
+
 
 def read(path: Path, *, config: DataConfig) -> Dataset:
     """A .csv file (UTF-8, first row = column names), or a folder with train.csv, val.csv, test.csv.
@@ -71,13 +74,18 @@ def rows(file: Path, wanted: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
     found = cells(file)
     header = [cell.strip() for cell in next(found, ("", []))[1]]
     if missing := [column for column in wanted if column not in header]:
-        raise DataError(f"{file}:1: no column {missing[0]!r}; the columns are {', '.join(header) or '(none)'}")
+        raise DataError(f"{file}:1: no column {missing[0]!r}; the columns are {shown(header) or '(none)'}")
     if len(set(header)) != len(header):
-        raise DataError(f"{file}:1: two columns have the same name: {', '.join(header)}")
+        raise DataError(f"{file}:1: two columns have the same name: {shown(header)}")
     for place, row in found:
         if len(row) != len(header):
             raise DataError(f"{place}: {len(row)} cells, but the header has {len(header)}")
         yield place, dict(zip(header, row, strict=True))
+
+
+def shown(row: list[str]) -> str:
+    """Cells for a message: in a file without a header, one of them may hold thousands of characters."""
+    return ", ".join(cell if len(cell) <= _SHOWN else f"{cell[:_SHOWN]}…" for cell in row)
 
 
 def cells(file: Path, *, delimiter: str = ",") -> Iterator[tuple[str, list[str]]]:

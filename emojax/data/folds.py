@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -44,18 +44,50 @@ def folds(
         raise DataError(
             f"{k} folds need at least {k} {what} (identical images count once), but there are {count}; use fewer folds"
         )
-    mass = np.zeros((count, label.shape[1]))
-    np.add.at(mass, (unit, label.argmax(axis=1)), 1)
-    weight = len(label) / np.maximum(mass.sum(axis=0), 1) ** 2
-    least: dict[int, str] = {}
-    for u, digest in zip(unit.tolist(), content, strict=True):
-        least[u] = min(digest, least.get(u, digest))
-    rank = [hashlib.sha256(f"fold:{seed}:{least[u]}".encode()).digest() for u in range(count)]
+    mass, weight, rank = _table(label, unit, content, f"fold:{seed}")
     square, main = (mass**2 * weight).sum(axis=1).round(9), mass.argmax(axis=1)
     order = sorted(range(count), key=lambda u: (-square[u], main[u], rank[u]))
     fold = _deal(mass, weight, order, k=k)
     _exchange(mass, weight, fold, np.array([u for u in order if mass[u].sum() > 1], np.int64), k=k)
     return fold[unit]
+
+
+def cut(
+    label: np.ndarray, *, content: Sequence[str], groups: Sequence[str], fractions: Mapping[str, float], seed: int
+) -> dict[str, np.ndarray]:
+    """Positions of each part of a set of N records, like `splits.cut`, but no group is in two parts.
+
+    Args:
+      label: float [N, K].
+      content: N digests of the images' bytes; identical images are in one part.
+      groups: N names (a person, a video); a record whose name is empty is on its own.
+      fractions: part -> share, in (0, 1), in sum below 1; "train" takes what is left.
+      seed: another seed, another cut, as far as the groups leave a choice.
+
+    Groups are dealt out whole, the largest first, each to the part that is furthest from its share of the group's
+    classes; among equals a hash of (seed, content) decides. Every part gets at least one group.
+
+    Returns {"train": int64 [N_train], part: int64 [N_part], ...}, each ascending; disjoint, and complete together.
+    Raises `DataError` when there are fewer groups than parts.
+    """
+    share = np.array([1 - sum(fractions.values()), *fractions.values()])
+    unit = _units(content, groups)
+    mass, weight, rank = _table(label, unit, content, f"cut:{seed}")
+    if len(mass) < len(share):
+        raise DataError(f"{len(mass)} groups of records cannot be cut into {', '.join(['train', *fractions])}")
+    due = share[:, None] * mass.sum(axis=0)
+    held = np.zeros_like(due)
+    part = np.zeros(len(mass), np.int64)
+    order = sorted(range(len(mass)), key=lambda u: (-(mass[u] ** 2 * weight).sum().round(9), rank[u]))
+    for left, u in zip(range(len(order), 0, -1), order, strict=True):
+        # By how much the squared distance from the shares falls, in relation to the size of the part.
+        gain = (((held - due) ** 2 - (held + mass[u] - due) ** 2) * weight).sum(axis=1) / share
+        empty = held.sum(axis=1) == 0
+        if empty.sum() >= left:
+            gain[~empty] = -np.inf
+        part[u] = int(gain.argmax())
+        held[part[u]] += mass[u]
+    return {name: np.flatnonzero(part[unit] == i) for i, name in enumerate(("train", *fractions))}
 
 
 def check(label: np.ndarray, *, k: int, class_names: Sequence[str], where: str) -> None:
@@ -91,6 +123,19 @@ def in_one_fold(label: np.ndarray, fold: np.ndarray) -> tuple[int, ...]:
     """Ids of the classes whose records all lie in one fold, for `label` float [N, K] and `fold` int [N]."""
     classes = label.argmax(axis=1)
     return tuple(int(c) for c in np.unique(classes) if len(np.unique(fold[classes == c])) == 1)
+
+
+def _table(
+    label: np.ndarray, unit: np.ndarray, content: Sequence[str], salt: str
+) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
+    """(records of each class in each unit [U, K], weight of a class [K], an order that hangs on `salt` alone [U])."""
+    mass = np.zeros((int(unit.max(initial=-1)) + 1, label.shape[1]))
+    np.add.at(mass, (unit, label.argmax(axis=1)), 1)
+    weight = len(label) / np.maximum(mass.sum(axis=0), 1) ** 2
+    least: dict[int, str] = {}
+    for u, digest in zip(unit.tolist(), content, strict=True):
+        least[u] = min(digest, least.get(u, digest))
+    return mass, weight, [hashlib.sha256(f"{salt}:{least[u]}".encode()).digest() for u in range(len(mass))]
 
 
 def _units(content: Sequence[str], groups: Sequence[str] | None) -> np.ndarray:

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from emojax.data import alignment
 from emojax.data.thumbnails import SIDE
 
-VERSION = 1
+VERSION = 2
 """Of what is found; cached results of another one are not used."""
 
 FLAT = 4.0
@@ -50,17 +50,28 @@ _ROWS, _COLUMNS, _JUDGED = 512, 2048, 2048
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pairs:
-    """P pairs of copies.
+    """P pairs that look like one picture.
 
     Attributes:
       index: int64 [P, 2], first < second, sorted.
       mirrored: bool [P].
       detail: float32 [P], correlation of the aligned pictures' details, at most 1.
+      worst: float32 [P], the largest difference of any part, see `alignment`.
     """
 
     index: np.ndarray
     mirrored: np.ndarray
     detail: np.ndarray
+    worst: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> Pairs:
+        """The pairs that `chosen`, bool [P] or positions, names."""
+        return Pairs(*(getattr(self, name)[chosen] for name in Pairs.__slots__))
+
+
+def none() -> Pairs:
+    """No pairs."""
+    return Pairs(np.zeros((0, 2), np.int64), np.zeros(0, bool), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 def search(thumbs: np.ndarray, *, groups: np.ndarray | None = None, poll: Callable[[], None] = lambda: None) -> Pairs:
@@ -99,7 +110,7 @@ def merged(first: Pairs, second: Pairs | None) -> Pairs:
         return first
     both = [np.concatenate([getattr(part, name) for part in (first, second)]) for name in Pairs.__slots__]
     index, rows = np.unique(both[0], axis=0, return_index=True)
-    return Pairs(index, both[1][rows], both[2][rows])
+    return Pairs(index, *(part[rows] for part in both[1:]))
 
 
 def flat(thumbs: np.ndarray) -> np.ndarray:
@@ -110,25 +121,24 @@ def flat(thumbs: np.ndarray) -> np.ndarray:
 def _judged(thumbs: np.ndarray, candidates: np.ndarray, names: np.ndarray, poll: Callable[[], None]) -> Pairs:
     """The candidates, int64 [M, 3] (first, second, mirrored), that are copies, under the names of their images."""
 
-    def part(start: int) -> tuple[np.ndarray, np.ndarray]:
+    def part(start: int) -> np.ndarray:
         some = candidates[start : start + _JUDGED]
         second = thumbs[some[:, 1]]
         mirrored = some[:, 2] == 1
         second[mirrored] = second[mirrored, :, ::-1]
-        detail, worst = alignment.judge(thumbs[some[:, 0]], second)
-        return (detail >= alignment.DETAIL) & (worst <= alignment.WORST), detail
+        return np.stack(alignment.judge(thumbs[some[:, 0]], second))
 
-    parts = list(_threaded(part, range(0, len(candidates), _JUDGED), poll))
-    copies = np.concatenate([np.zeros(0, bool), *(copy for copy, _ in parts)])
-    detail = np.concatenate([np.zeros(0, np.float32), *(value for _, value in parts)])[copies]
-    found = candidates[copies]
+    parts = _threaded(part, range(0, len(candidates), _JUDGED), poll)
+    detail, worst = np.concatenate([np.zeros((2, 0), np.float32), *parts], 1)
+    copies = alignment.alike(detail, worst)
+    found, detail, worst = candidates[copies], detail[copies], worst[copies]
     # A picture that is its own mirror image is found both ways; the better one stays.
     order = np.lexsort((found[:, 2], -detail, found[:, 1], found[:, 0]))
-    found, detail = found[order], detail[order]
     first = np.ones(len(found), bool)
-    first[1:] = (found[1:, :2] != found[:-1, :2]).any(1)
-    found, detail = found[first], detail[first]
-    return Pairs(names[found[:, :2]].reshape(-1, 2), found[:, 2] == 1, np.minimum(detail, 1))
+    first[1:] = (found[order][1:, :2] != found[order][:-1, :2]).any(1)
+    order = order[first]
+    found = found[order]
+    return Pairs(names[found[:, :2]].reshape(-1, 2), found[:, 2] == 1, np.minimum(detail[order], 1), worst[order])
 
 
 def _candidates(thumbs: np.ndarray, reach: np.ndarray, poll: Callable[[], None]) -> np.ndarray:

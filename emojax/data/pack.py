@@ -115,7 +115,8 @@ def write(dataset: Dataset, folder: Path, *, progress: Callable[[int, int], None
         raise DataError(
             f"{dataset.name}: not one of its {total:,} files is an image that can be read; {folder} is no pack"
         )
-    about = {"name": dataset.name, "class_names": dataset.class_names, "notes": dataset.notes}
+    about: dict[str, Any] = {"name": dataset.name, "class_names": dataset.class_names, "notes": dataset.notes}
+    about |= {"group_column": dataset.group_column} if dataset.group_column else {}
     files.write_json(folder / HEADER, {"format": _FORMAT, **about, "splits": header})
     return lost
 
@@ -146,7 +147,8 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
             "needs a pack made with them"
         )
     splits = {name: _split(path, name, header["splits"][name], names) for name in SPLITS if name in header["splits"]}
-    return Dataset(name=header["name"], class_names=names, splits=splits, notes=tuple(header["notes"]))
+    group = str(header.get("group_column", ""))
+    return Dataset(name=header["name"], class_names=names, splits=splits, notes=(*header["notes"],), group_column=group)
 
 
 def _header(path: Path) -> Mapping[str, Any]:

@@ -29,6 +29,7 @@ class Protocol:
       classes: in label order.
       releases: name of a release -> its counts; one of them has to fit.
       vote_rule, vote_rule_eval: what the knobs of these names have to be or become.
+      group_column: what this knob must be unless it is empty: the reader then sees to it; "" = anything.
       knobs: other knobs -> value, which the config must have.
     """
 
@@ -38,6 +39,7 @@ class Protocol:
     releases: Mapping[str, Counts]
     vote_rule: str = ""
     vote_rule_eval: str = ""
+    group_column: str = ""
     knobs: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
@@ -45,8 +47,9 @@ _AFFECTNET = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
 _EIGHT = schemas.SCHEMAS["ferplus"].names
 
 
-def _own(name: str, title: str, releases: Mapping[str, Counts]) -> Protocol:
-    return Protocol(title=title, formats=(name,), classes=schemas.SCHEMAS[name].names, releases=releases)
+def _own(name: str, title: str, releases: Mapping[str, Counts], group_column: str = "") -> Protocol:
+    classes = schemas.SCHEMAS[name].names
+    return Protocol(title=title, formats=(name,), classes=classes, releases=releases, group_column=group_column)
 
 
 def _ferplus(title: str, rule: str, train: int, **knobs: object) -> Protocol:
@@ -104,8 +107,9 @@ PROTOCOLS: dict[str, Protocol] = {
         formats=("ckplus",),
         classes=schemas.SCHEMAS["ckplus"].names[1:],
         releases={"CK+": {"all": (135, 54, 177, 75, 207, 84, 249)}},
+        group_column="subject",
     ),
-    "ckplus8": _own("ckplus", "CK+ with neutral", {"CK+": {"all": (327, 135, 54, 177, 75, 207, 84, 249)}}),
+    "ckplus8": _own("ckplus", "CK+ with neutral", {"CK+": {"all": (327, 135, 54, 177, 75, 207, 84, 249)}}, "subject"),
     "fi": _own(  # sum
         "fi", "FI, complete", {"You et al.": {"all": (4942, 1266, 3151, 5374, 1658, 2963, 1032, 2922)}}
     ),
@@ -145,6 +149,11 @@ def resolve(config: DataConfig, kind: str) -> DataConfig:
         own, due = getattr(config, knob), getattr(protocol, knob)
         if own not in ("", due):
             raise ConfigError(f"config.data.{knob}: the protocol {config.protocol} has {due!r}, found {own!r}")
+    if protocol.group_column and config.group_column not in ("", protocol.group_column):
+        raise ConfigError(
+            f"config.data.group_column: the protocol {config.protocol} keeps each {protocol.group_column} in one part, "
+            f"found {config.group_column!r}"
+        )
     given = {schemas.canonical(name) for name in config.classes}
     if config.classes and given != {schemas.canonical(name) for name in protocol.classes}:
         raise ConfigError(

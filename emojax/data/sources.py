@@ -94,8 +94,8 @@ def open_for_evaluation(config: DataConfig) -> Dataset:
     if list(dataset.splits) == ["train"]:
         whole = dataset.splits["train"]
         dataset = dataclasses.replace(dataset, splits={"all": whole.take(np.arange(len(whole)), name="all")})
-    dataset, _ = _without_unreadable(dataset, config, None, lambda done, total: None)
-    return dataclasses.replace(dataset, splits={n: _compact(s) for n, s in dataset.splits.items()})
+    dataset, digests = _without_unreadable(dataset, config, None, lambda done, total: None)
+    return dataclasses.replace(dataset, splits={n: _compact(s) for n, s in dataset.splits.items()}, contents=digests)
 
 
 def _check_labels(dataset: Dataset, config: DataConfig) -> None:
@@ -144,11 +144,20 @@ def _with_all_splits(
     if "test" not in dataset.splits and config.test_fraction > 0:
         fractions["test"] = config.test_fraction
     train, content = dataset.splits["train"], digests["train"]
-    parts = splits.cut(train.label, train.id.tolist(), content=content, fractions=fractions, seed=config.split_seed)
+    column, groups = _groups(train, dataset, config)
+    try:
+        parts = (
+            splits.cut(train.label, train.id.tolist(), content=content, fractions=fractions, seed=config.split_seed)
+            if groups is None
+            else folds.cut(train.label, content=content, groups=groups, fractions=fractions, seed=config.split_seed)
+        )
+    except DataError as error:
+        raise DataError(f"{config.path}: {error}") from error
     cut = {name: train.take(positions, name=name) for name, positions in parts.items()}
     found: Mapping[str, Split] = {**dataset.splits, **cut}
     shares = " and ".join(f"{name} ({share:.0%})" for name, share in fractions.items())
-    note = f"{shares} cut from the training records, stratified by class, split_seed {config.split_seed}"
+    whole = f"no {column} in two of them, " if groups else ""
+    note = f"{shares} cut from the training records, {whole}stratified by class, split_seed {config.split_seed}"
     cut_digests = {name: [content[i] for i in positions] for name, positions in parts.items()}
     ordered = {name: found[name] for name in SPLITS if name in found}
     return dataclasses.replace(dataset, splits=ordered, notes=(*dataset.notes, note)), {**digests, **cut_digests}
@@ -161,11 +170,7 @@ def _one_fold(
     whole, content = dataset.splits["train"], digests["train"]
     if "val" in dataset.splits:
         whole, content = splits.joined(whole, dataset.splits["val"]), content + digests["val"]
-    if config.group_column and config.group_column not in whole.slices:
-        raise DataError(
-            f"{config.path}: config.data.group_column = {config.group_column!r}: the data have no such column"
-        )
-    groups = whole.slices[config.group_column].tolist() if config.group_column else None
+    _, groups = _groups(whole, dataset, config)
     folds.check(whole.label, k=config.folds, class_names=dataset.class_names, where=config.path)
     number = folds.folds(whole.label, k=config.folds, seed=config.split_seed, content=content, groups=groups)
     if lost := folds.in_one_fold(whole.label, number):
@@ -184,6 +189,16 @@ def _one_fold(
         **digests,
         **kept,
     }
+
+
+def _groups(split: Split, dataset: Dataset, config: DataConfig) -> tuple[str, list[str] | None]:
+    """The column whose equal values belong in one part, and its values; ("", None) without one."""
+    column = config.group_column or dataset.group_column
+    if not column:
+        return "", None
+    if column not in split.slices:
+        raise DataError(f"{config.path}: config.data.group_column = {column!r}: the data have no such column")
+    return column, split.slices[column].tolist()
 
 
 def _compact(split: Split) -> Split:

@@ -45,8 +45,8 @@ def stamp(
     *,
     leaked: Mapping[str, frozenset[str]] | None,
 ) -> Stamp | None:
-    """The stamp of `split` from `Dataset.leaked`; None for splits that nothing can leak into."""
-    if split not in ("val", "test"):
+    """The stamp of `split` from `Dataset.leaked`; None for train without leaks: in a run's own data nothing can."""
+    if split == "train" and not (leaked or {}).get(split):
         return None
     if leaked is None or split not in leaked:
         return Stamp(checked=False)

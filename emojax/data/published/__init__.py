@@ -49,7 +49,7 @@ def _layout(module: object) -> Layout:
 LAYOUTS: dict[str, Layout] = {
     "affectnet": _layout(affectnet),
     "rafdb": Layout(rafdb.EXPECTED, rafdb.recognise, rafdb.certain, rafdb.read),
-    "rafdb_compound": Layout(rafdb.COMPOUND, rafdb.recognise_compound, rafdb.recognise_compound, rafdb.read_compound),
+    "rafdb_compound": Layout(rafdb.COMPOUND, rafdb.recognise_compound, rafdb.certain_compound, rafdb.read_compound),
     "ferplus": _layout(ferplus),  # before fer2013, whose pixels lie beside FER+'s votes
     "fer2013": _layout(fer2013),
     "ckplus": _layout(ckplus),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,14 +54,20 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
 
 
 def _lists(path: Path) -> Path | None:
-    return next((path / name for name in _LISTS if (path / name / _TABLES["train"]).is_file()), None)
+    """The folder of the lists: one of both is enough, as where a model is judged on the validation part alone."""
+    return next((path / name for name in _LISTS if _list_in(path / name)), None)
+
+
+def _list_in(folder: Path) -> Path | None:
+    return next((folder / name for name in _TABLES.values() if (folder / name).is_file()), None)
 
 
 def _is_original(path: Path) -> bool:
     home = _lists(path)
-    if home is None:
+    file = _list_in(home) if home else None
+    if file is None:
         return False
-    top = common.header(home / _TABLES["train"])
+    top = common.header(file)
     # Some copies have no header: then the first row is a record.
     return top[:1] == [COLUMNS[0]] or (len(top) == len(COLUMNS) and "/" in top[0] and top[6].isdigit())
 
@@ -95,6 +102,7 @@ def _table(root: Root, base: str, file: Path, config: DataConfig) -> tuple[Table
     files, labels, faces, places, ids, dropped = [], [], [], [], [], 0
     scales: dict[str, list[str]] = {name: [] for name in ("valence", "arousal") if name in config.slice_columns}
     seen: dict[str, int] = {}
+    known: dict[tuple[str, tuple[int, ...]], str] = {}
     for where, row in _original_rows(file):
         label = common.decoded(row["expression"], _SCHEMA, where)
         face = Face.parse(row, where)
@@ -106,17 +114,31 @@ def _table(root: Root, base: str, file: Path, config: DataConfig) -> tuple[Table
             files.append(root.resolve(f"{base}/{name}" if base else name))
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
+        if (name, face.box) in known:
+            raise DataError(f"{where}: the face {face.box} of {name!r} is already listed in {known[name, face.box]}")
+        known[name, face.box] = where
         seen[name] = seen.get(name, 0) + 1
         ids.append(printable(name) + (f"#{seen[name]}" if seen[name] > 1 else ""))
         labels.append(label)
         faces.append(face)
         places.append(where)
         for scale, column in scales.items():
-            column.append("" if float(row[scale]) == -2 else row[scale].strip())  # -2 = not given
+            column.append(_scale(row[scale].strip(), scale, where))
     found = Files.of(root.real, files)
     images = found if config.face == "whole" else Faces.of(found, faces, level=config.face == "eyes")
     table = Table(images=images, ids=ids, label=labels, names=_SCHEMA.names, slices=scales, where=places.__getitem__)
     return table, dropped
+
+
+def _scale(text: str, name: str, where: str) -> str:
+    """Valence or arousal as the file has it, "" for -2, not given."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if value != -2 and not -1 <= value <= 1:
+        raise DataError(f"{where}: {name} {text!r}; expected a number from -1 to 1, or -2 for not given")
+    return "" if value == -2 else text
 
 
 def _original_rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:

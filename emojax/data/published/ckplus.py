@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from emojax.config import DataConfig
@@ -14,6 +15,7 @@ from emojax.types import Dataset
 EXPECTED = "cohn-kanade-images/S005/001/*.png and Emotion/S005/001/*_emotion.txt"
 _IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
 _LABELS = ("Emotion", "Emotion_labels/Emotion")
+GROUP = "subject"
 _PEAK = 3
 """Frames at the end of a sequence that carry its label; the first frame is neutral. The usual protocol."""
 
@@ -26,7 +28,8 @@ def recognise(path: Path) -> bool:
 def read(path: Path, *, config: DataConfig) -> Dataset:
     """The last three frames of every labelled sequence with its label, and the first as neutral.
 
-    There are no splits: cross-validate by subject, `config.data.folds=10 --config.data.group_column=subject`.
+    There are no splits: cross-validate by subject, `config.data.folds=10`. Folds and cuts never divide a subject, whose
+    neighbouring frames show almost the same.
     """
     images, labels = _homes(path)
     if images is None or labels is None:
@@ -48,15 +51,16 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
                 raise DataError(
                     f"{images / subject / number}: {found[0].name} labels this sequence, but it has no frames"
                 )
-            slices = {"subject": subject, "sequence": f"{subject}/{number}"}
+            slices = {GROUP: subject, "sequence": f"{subject}/{number}"}
             first, last = frames[0], frames[1:][-_PEAK:]
             records.append(Record(f"{place}/{first}", "neutral", str(found[0]), slices))
             records += [Record(f"{place}/{frame}", str(label), str(found[0]), slices) for frame in last]
     notes = (
         f"each labelled sequence's last {_PEAK} frames, the first as neutral; {unlabelled} sequences have no label",
-        "frames of one subject belong into one fold: config.data.folds with config.data.group_column=subject",
+        "the frames of one subject stay together in folds and cuts",
     )
-    return common.dataset(path, {"": records}, schema=schema, config=config, notes=notes)
+    found = common.dataset(path, {"": records}, schema=schema, config=config, notes=notes)
+    return dataclasses.replace(found, group_column=GROUP)
 
 
 def _homes(path: Path) -> tuple[Path | None, Path | None]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from emojax.config import DataConfig
-from emojax.data.csv_table import cells
+from emojax.data.csv_table import cells, shown
 from emojax.data.schemas import Schema
 from emojax.data.storage import EXTENSIONS, Files, Root, printable
 from emojax.data.tables import Table, assemble
@@ -30,22 +30,16 @@ def dataset(
     root: Path, splits: Mapping[str, list[Record]], *, schema: Schema, config: DataConfig, notes: Iterable[str] = ()
 ) -> Dataset:
     """The records of each split ("" = all in one) as a data set with the classes of `schema`."""
-    place = Root(root)
-    tables = {name: table(place, records, names=schema.names) for name, records in splits.items()}
+    place, seen = Root(root), {}
+    tables = {name: table(place, records, names=schema.names, seen=seen) for name, records in splits.items()}
     return assemble(schema.title, tables, config=config, notes=tuple(notes))
 
 
-def table(root: Root, records: list[Record], *, names: tuple[str, ...]) -> Table:
-    """Records as a table. Names that leave `root`, and an image listed twice, are refused with their place."""
-    seen: dict[str, str] = {}
+def table(root: Root, records: list[Record], *, names: tuple[str, ...], seen: dict[str, str]) -> Table:
+    """Records as a table. Names that leave `root` are refused with their place, and so is an image that is listed
+    twice, also in two splits: `seen`, image -> place, goes from one to the next."""
     for record in records:
-        try:
-            root.resolve(record.file)
-        except DataError as error:
-            raise DataError(f"{record.where}: {error}") from error
-        if record.file in seen:
-            raise DataError(f"{record.where}: image {record.file!r} is already listed in {seen[record.file]}")
-        seen[record.file] = record.where
+        listed_image(root, record.file, record.where, seen)
     return Table(
         images=Files.of(root.real, [record.file for record in records]),
         ids=[printable(record.file) for record in records],
@@ -54,6 +48,18 @@ def table(root: Root, records: list[Record], *, names: tuple[str, ...]) -> Table
         slices={key: [record.slices[key] for record in records] for key in (records[0].slices if records else ())},
         where=lambda i: records[i].where,
     )
+
+
+def listed_image(root: Root, name: str, where: str, seen: dict[str, str]) -> str:
+    """`name` when it stays inside `root` and was not listed before; raises `DataError` with its place otherwise."""
+    try:
+        file = root.resolve(name)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    if file in seen:
+        raise DataError(f"{where}: image {file!r} is already listed in {seen[file]}")
+    seen[file] = where
+    return file
 
 
 def decoded(code: str, schema: Schema, where: str) -> str | None:
@@ -95,7 +101,7 @@ def pictures(path: Path) -> list[str]:
 def listing(path: Path) -> str:
     """What lies at a path, for messages."""
     if not path.is_dir():
-        return f"the file {path.name} ({', '.join(header(path)[:6]) or 'no table'})"
+        return f"the file {path.name} ({shown(header(path)[:6]) or 'no table'})"
     names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     return (", ".join(names[:6]) or "nothing") + (", …" if len(names) > 6 else "")
 

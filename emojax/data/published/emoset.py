@@ -9,6 +9,7 @@ from emojax.config import DataConfig
 from emojax.data.published import common
 from emojax.data.published.common import Record
 from emojax.data.schemas import SCHEMAS, find
+from emojax.data.storage import Root
 from emojax.data.tables import SPLITS
 from emojax.errors import DataError
 from emojax.files import parse_json
@@ -26,7 +27,7 @@ def recognise(path: Path) -> bool:
 
 def read(path: Path, *, config: DataConfig) -> Dataset:
     """The official splits. Attributes named by `slice_columns` are read from every annotation (118,102 small files)."""
-    schema = SCHEMAS["emoset"]
+    schema, root = SCHEMAS["emoset"], Root(path)
     _check_order(path / "info.json")
     wanted = [name for name in config.slice_columns if name in ATTRIBUTES]
     splits: dict[str, list[Record]] = {}
@@ -45,25 +46,38 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
                 raise DataError(
                     f"{where}: expected [emotion, image, annotation], with or without an id; found {entry!r}"
                 )
+            image, annotation = entry[-2:]
+            if not isinstance(image, str) or not isinstance(annotation, str):
+                raise DataError(f"{where}: image and annotation must be paths; found {image!r} and {annotation!r}")
             label = find(str(entry[0]).lower(), schema.names) or common.decoded(str(entry[0]), schema, where)
-            slices = _attributes(path / str(entry[-1]), wanted) if wanted else {}
-            splits[split].append(Record(str(entry[-2]), str(label), where, slices))
+            folder = find(image.split("/")[-2].lower(), schema.names) if "/" in image else None
+            if folder not in (None, label):
+                raise DataError(f"{where}: {label}, but the image is {image}: which of the two is it?")
+            slices = _attributes(root, annotation, wanted, where) if wanted else {}
+            splits[split].append(Record(image, str(label), where, slices))
     return common.dataset(path, splits, schema=schema, config=config)
 
 
 def _check_order(file: Path) -> None:
     """Refuses an `info.json` that numbers the emotions in another way than published."""
     info = _load(file)
-    numbers = info.get("label2idx") if isinstance(info, dict) else None
     schema = SCHEMAS["emoset"]
-    for name, number in numbers.items() if isinstance(numbers, dict) else ():
+    numbers, names = (info.get(key) if isinstance(info, dict) else None for key in ("label2idx", "idx2label"))
+    pairs = [*(numbers.items() if isinstance(numbers, dict) else ())]
+    pairs += [(name, number) for number, name in (names.items() if isinstance(names, dict) else ())]
+    pairs += [(name, number) for number, name in (enumerate(names) if isinstance(names, list) else ())]
+    for name, number in pairs:
         own = find(str(name).lower(), schema.names)
         if own is not None and schema.name_of().get(str(number)) != own:
             raise DataError(f"{file}: {name} has the number {number}; EmoSet's order is {', '.join(schema.names)}")
 
 
-def _attributes(file: Path, wanted: list[str]) -> dict[str, str]:
+def _attributes(root: Root, name: str, wanted: list[str], where: str) -> dict[str, str]:
     """The wanted attributes of one image; those that it does not have are empty."""
+    try:
+        file = Path(root.real) / root.resolve(name)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
     values = _load(file)
     if not isinstance(values, dict):
         raise DataError(f"{file}: expected an object with attributes")

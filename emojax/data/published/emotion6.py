@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from emojax.config import DataConfig
@@ -15,6 +16,8 @@ from emojax.types import Dataset
 
 EXPECTED = "images/CLASS/N.jpg and ground_truth.txt (tab-separated: file, valence, arousal, seven shares)"
 _SCALES = ("valence", "arousal")
+_ROUNDING = 0.02
+"""By which seven rounded shares may miss a sum of 1."""
 
 
 def recognise(path: Path) -> bool:
@@ -28,19 +31,20 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
     schema, root = SCHEMAS["emotion6"], Root(path)
     order, files, votes, places = schema.names, [], [], []
     scales: dict[str, list[str]] = {name: [] for name in _SCALES}
+    seen: dict[str, str] = {}
     for where, row in cells(path / "ground_truth.txt", delimiter="\t"):
         if len(row) != 10:
             raise DataError(f"{where}: {len(row)} cells; expected file, valence, arousal and seven shares")
         if "/" not in row[0]:  # the header: "[image_filename] [valence] [arousal] [prob. anger] ..."
             order = _order(row[3:], schema.names, where)
             continue
-        try:
-            files.append(root.resolve(f"images/{row[0].strip()}"))
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
-        votes.append([row[3 + order.index(name)] for name in schema.names])
+        files.append(common.listed_image(root, f"images/{row[0].strip()}", where, seen))
+        votes.append([_number(row[3 + order.index(name)], f"the share of {name}", where) for name in schema.names])
+        if abs(sum(votes[-1]) - 1) > _ROUNDING:
+            raise DataError(f"{where}: the seven shares sum to {sum(votes[-1]):g}; expected 1")
         places.append(where)
         for name, text in zip(_SCALES, row[1:3], strict=True):
+            _number(text, name, where)
             scales[name].append(text.strip())
     table = Table(
         images=Files.of(root.real, files),
@@ -51,6 +55,16 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
         where=places.__getitem__,
     )
     return assemble(schema.title, {"": table}, config=config)
+
+
+def _number(text: str, what: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise DataError(f"{where}: {what} is {text!r}; expected a number from 0")
+    return value
 
 
 def _order(header: list[str], names: tuple[str, ...], where: str) -> tuple[str, ...]:

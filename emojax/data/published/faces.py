@@ -15,6 +15,9 @@ from emojax.errors import DataError
 _EYES = slice(36, 42), slice(42, 48)
 """The points of both eyes among the usual 68 landmarks (Sagonas et al. 2013, 300 faces in-the-wild, ICCV workshops)."""
 
+_FARTHEST = 1 << 20
+"""Pixels; no picture that is read is as wide."""
+
 
 def landmarks(cell: str, where: str) -> np.ndarray | None:
     """float64 [68, 2] of AffectNet's `x;y;x;y...`; None for an empty cell or NULL."""
@@ -25,6 +28,8 @@ def landmarks(cell: str, where: str) -> np.ndarray | None:
         raise DataError(f"{where}: face box and landmarks must be numbers: {error}") from error
     if len(flat) not in (0, 136):
         raise DataError(f"{where}: {len(flat)} numbers in facial_landmarks; expected 68 pairs x;y")
+    if not all(abs(number) <= _FARTHEST for number in flat):
+        raise DataError(f"{where}: a landmark lies outside of any picture")
     return np.reshape(flat, (68, 2)) if flat else None
 
 
@@ -44,11 +49,13 @@ class Face:
             return None
         try:
             left, top, width, height = (int(float(cell)) for cell in cells)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # infinity is no integer
             raise DataError(f"{where}: face box and landmarks must be numbers: {error}") from error
+        points = landmarks(row["facial_landmarks"], where)
+        if max(map(abs, (left, top, width, height))) > _FARTHEST:
+            raise DataError(f"{where}: face box {', '.join(cells)} lies outside of any picture")
         if width <= 0 or height <= 0:
             return None
-        points = landmarks(row["facial_landmarks"], where)
         if points is None:
             return cls((left, top, width, height), 0.0)
         first, second = (points[part].mean(0) for part in _EYES)

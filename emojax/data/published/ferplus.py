@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ EXPECTED = (
 )
 _SCHEMA = SCHEMAS["ferplus"]
 _COLUMNS = (*_SCHEMA.names, *_SCHEMA.no_class)
+_PICTURE = re.compile(r"fer(\d+)\.png", re.IGNORECASE)
+_PEOPLE = 10
 _FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
 
 
@@ -36,7 +39,8 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
     config = dataclasses.replace(config, vote_rule=config.vote_rule or "share")
     home = _home(path)
     if home is not None:
-        tables = {split: _folder(home / name) for split, name in _FOLDERS.items() if (home / name).is_dir()}
+        seen: dict[str, str] = {}
+        tables = {split: _folder(home / name, seen) for split, name in _FOLDERS.items() if (home / name).is_dir()}
         return assemble(_SCHEMA.title, tables, config=config)
     return assemble(_SCHEMA.title, {"": _table(path / "fer2013new.csv", _pixels(path) or path)}, config=config)
 
@@ -58,6 +62,7 @@ def _has_pictures(folder: Path) -> bool:
 def _table(votes: Path, pixels: Path) -> Table:
     """Row by row: the files have no key in common but the order, so `Usage` is compared in every row."""
     images, counts, ids, splits, places = [], [], [], [], []
+    last = -1
     faces = rows(pixels, ["pixels", "Usage"])
     for where, row in rows(votes, ["Usage", "Image name", *_COLUMNS]):
         place, other = next(faces, ("", {}))
@@ -70,8 +75,15 @@ def _table(votes: Path, pixels: Path) -> Table:
             )
         if not name:  # FER+ has taken these pictures out: they show no face
             continue
+        number = _PICTURE.fullmatch(name)
+        if number is None or int(number[1]) <= last:
+            raise DataError(
+                f"{where}: image {name!r} after number {last}; expected fer0000000.png and so on, each number above "
+                "the one before: the rows are not in the published order, and belong to other pixels"
+            )
+        last = int(number[1])
         images.append(face(other["pixels"], place))
-        counts.append([row[column] for column in _COLUMNS])
+        counts.append(_votes([row[column] for column in _COLUMNS], where))
         ids.append(name)
         splits.append(USAGE[usage])
         places.append(where)
@@ -87,17 +99,21 @@ def _table(votes: Path, pixels: Path) -> Table:
     )
 
 
-def _folder(folder: Path) -> Table:
+def _votes(found: list[str], where: str) -> list[str]:
+    """The votes of one row: whole numbers of the ten people that were asked."""
+    if not all(re.fullmatch(r"\s*\d{1,2}\s*", cell) and int(cell) <= _PEOPLE for cell in found):
+        raise DataError(f"{where}: votes {', '.join(found)}; expected whole numbers from 0 to {_PEOPLE}")
+    return found
+
+
+def _folder(folder: Path, seen: dict[str, str]) -> Table:
     """`fer0000000.png,"(0, 0, 48, 48)",4,0,...`: no header, with or without the box."""
     root, files, counts, places = Root(folder.parent), [], [], []
     for where, row in cells(folder / "label.csv"):
         if len(row) not in (len(_COLUMNS) + 1, len(_COLUMNS) + 2):
             raise DataError(f"{where}: {len(row)} cells; expected file, box and votes for {', '.join(_COLUMNS)}")
-        try:
-            files.append(root.resolve(f"{folder.name}/{row[0].strip()}"))
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
-        counts.append(row[-len(_COLUMNS) :])
+        files.append(common.listed_image(root, f"{folder.name}/{row[0].strip()}", where, seen))
+        counts.append(_votes(row[-len(_COLUMNS) :], where))
         places.append(where)
     return Table(
         images=Files.of(root.real, files),

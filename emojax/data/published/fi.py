@@ -14,6 +14,8 @@ from emojax.errors import DataError
 from emojax.types import Dataset
 
 _SCHEMA = SCHEMAS["fi"]
+_TITLES = ("emotion", "label", "class", "category", "sentiment")
+"""What the column of emotions is called; anything else in the first row is a record, mistyped or not."""
 EXPECTED = (
     f"eight class folders ({', '.join(_SCHEMA.names)}), also below emotion_dataset/, or a .csv of image, emotion and "
     "polarity (three columns)"
@@ -45,9 +47,12 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
 
 
 def _home(path: Path) -> Path | None:
-    return next(
-        (home for home in (path, path / "emotion_dataset") if set(common.folders(home)) == set(_SCHEMA.names)), None
-    )
+    return next((home for home in (path, path / "emotion_dataset") if set(_classes(home)) == set(_SCHEMA.names)), None)
+
+
+def _classes(home: Path) -> dict[str, str]:
+    """{class: its folder}, in whatever case; a folder that is no class stands for itself."""
+    return {name.lower(): name for name in common.folders(home)}
 
 
 def _table(path: Path) -> Path | None:
@@ -72,20 +77,20 @@ def _some(file: Path) -> list[tuple[str, list[str]]]:
 
 def _folders(home: Path) -> list[Record]:
     return [
-        Record(f"{name}/{image}", name, str(home / name / image))
-        for name in _SCHEMA.names
-        for image in common.pictures(home / name)
+        Record(f"{folder}/{image}", name, str(home / folder / image))
+        for name, folder in sorted(_classes(home).items())
+        for image in common.pictures(home / folder)
     ]
 
 
 def _listed(file: Path) -> list[Record]:
     records = []
-    for where, row in cells(file):
+    for position, (where, row) in enumerate(cells(file)):
         if len(row) != 3:
             raise DataError(f"{where}: expected image, emotion and polarity; found {len(row)} cells")
         name, emotion, polarity = (cell.strip() for cell in row)
         label = find(emotion.lower(), _SCHEMA.names)
-        if label is None and where.endswith(":1"):  # the header
+        if position == 0 and emotion.lower() in _TITLES:  # the header
             continue
         if label is None:
             raise DataError(f"{where}: emotion {emotion!r}; expected one of {', '.join(_SCHEMA.names)}")

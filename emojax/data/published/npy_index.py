@@ -33,7 +33,7 @@ def read(folder: Path) -> dict[str, str]:
                 names.append((entry.name, status.st_size, status.st_mtime_ns))
     names.sort()
     total.update(repr(names).encode())
-    kept = _cache() / f"npy-{total.hexdigest()[:32]}.json"
+    kept = _cache() / f"npy2-{total.hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, AttributeError):  # no cache, or a damaged one: read the files
         found = files.parse_json(kept.read_text(encoding="utf-8"))
         if isinstance(found, dict) and len(found) == len(names):
@@ -53,7 +53,12 @@ def _cache() -> Path:
 
 def _code(file: Path) -> str:
     try:
-        value = np.load(io.BytesIO(read_file(str(file))), allow_pickle=False)
-        return str(int(np.asarray(value).reshape(-1)[0]))
-    except (DataError, ValueError, IndexError, OSError, EOFError) as error:
-        raise DataError(f"{file}: expected one number: {error}") from error
+        value = np.asarray(np.load(io.BytesIO(read_file(str(file))), allow_pickle=False))
+        if value.size != 1:
+            raise ValueError(f"found {value.size} values")
+        number = float(value.reshape(-1)[0])
+        if not number.is_integer():  # infinity and NaN are none either
+            raise ValueError(f"found {number:g}")
+        return str(int(number))
+    except (DataError, ValueError, TypeError, OSError, EOFError) as error:
+        raise DataError(f"{file}: expected one whole number: {error}") from error

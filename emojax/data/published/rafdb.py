@@ -20,13 +20,15 @@ EXPECTED = (
     f"{LIST} with labels 1 to 7 and Image/aligned/ (or Image/original/), or train/1..7/ and test/1..7/ with "
     "train_labels.csv and test_labels.csv"
 )
+_KINDS = 3
+"""Different labels above 7 that tell the compound set from the basic one: it has four."""
 COMPOUND = f"{LIST} with labels 1 to 11 and Image/aligned/ (or Image/original/)"
 
 
 def recognise(path: Path) -> bool:
-    """The official list with no label above 7, or Kaggle's numbered folders."""
+    """The official list with fewer than three labels above 7, which are errors then; or Kaggle's numbered folders."""
     home = _official(path, "basic")
-    return _kaggle(path) is not None or (home is not None and not _is_compound(home / LIST))
+    return _kaggle(path) is not None or (home is not None and _above_seven(home / LIST) < _KINDS)
 
 
 def certain(path: Path) -> bool:
@@ -36,9 +38,15 @@ def certain(path: Path) -> bool:
 
 
 def recognise_compound(path: Path) -> bool:
-    """The official list with labels above 7."""
+    """The official list with labels above 7: one may be all that a part of the data has left."""
     home = _official(path, "compound")
-    return home is not None and _is_compound(home / LIST)
+    return home is not None and _above_seven(home / LIST) > 0
+
+
+def certain_compound(path: Path) -> bool:
+    """As `recognise_compound`; of labels above 7, one or two may be mistyped ones of the basic set."""
+    home = _official(path, "compound")
+    return home is not None and _above_seven(home / LIST) >= _KINDS
 
 
 def read(path: Path, *, config: DataConfig) -> Dataset:
@@ -99,11 +107,13 @@ def _label_file(home: Path, split: str) -> Path | None:
     return common.first(home / f"{split}_labels.csv", home.parent / f"{split}_labels.csv")
 
 
-def _is_compound(file: Path) -> bool:
+def _above_seven(file: Path) -> int:
+    """How many different ones of the labels 8 to 11 a list has."""
     try:
-        return any(row[-1].strip() in ("8", "9", "10", "11") for _, row in cells(file, delimiter=" "))
+        found = {next((cell for cell in reversed(row) if cell.strip()), "") for _, row in cells(file, delimiter=" ")}
     except DataError:
-        return False
+        return 0
+    return len(found & {"8", "9", "10", "11"})
 
 
 def _read_official(home: Path, schema: Schema, config: DataConfig) -> Dataset:
@@ -129,11 +139,14 @@ def _read_kaggle(home: Path, config: DataConfig) -> Dataset:
     schema = SCHEMAS["rafdb"]
     splits: dict[str, list[Record]] = {}
     for split in ("train", "test"):
-        found = {
-            name: (code, schema.name_of()[code])
-            for code in common.folders(home / split)
-            for name in common.pictures(home / split / code)
-        }
+        found: dict[str, tuple[str, str]] = {}
+        for code in common.folders(home / split):
+            for name in common.pictures(home / split / code):
+                if name in found:
+                    raise DataError(
+                        f"{home / split / code / name}: lies in {split}/{found[name][0]} too; which is right?"
+                    )
+                found[name] = (code, schema.name_of()[code])
         listed = _label_file(home, split)
         for where, row in rows(listed, ["image", "label"]) if listed else ():
             name, code = row["image"].strip(), row["label"].strip()
