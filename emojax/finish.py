@@ -84,6 +84,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         judged = metrics.evaluate(found, dataset.class_names)
         draw = functools.partial(plots.confusion, judged, title=f"Confusion matrix, {name}")
         monitor.figure(f"report/{name}", about.step, draw)
+        monitor.result(about.step, name, judged)
         if name == "test" and parallel.is_main():
             workdir.note_test(folder, shlex.join(sys.argv), judged.accuracy)
         bounds = intervals.of(found)
@@ -103,6 +104,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
             folder / workdir.FINISHED,
             {"step": about.step, "seconds": ending.seconds, "stopped_early": ending.stopped_early},
         )
+        monitor.finished(folder / "report")
     monitor.say(f"report: {folder / 'report' / html.PAGE}")
 
 
