@@ -99,6 +99,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
             )  # fmt: skip
     if parallel.is_main():
         monitor.status("writing the report")
+        report.write_data(folder / "report", dataset)
         html.write(folder, source=_pictures(run, chosen), previous=html.previous_run(folder))
         files.write_json(
             folder / workdir.FINISHED,

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from emojax import files
-from emojax.data import near_duplicates, thumbnails
+from emojax.data import near_duplicates, outliers, thumbnails
 from emojax.data.checks import Progress
 from emojax.data.near_duplicates import Pairs
+from emojax.data.outliers import Outliers
 from emojax.data.tables import SPLITS
 from emojax.data.thumbnails import Looks
 from emojax.types import Dataset
@@ -30,14 +31,14 @@ class Copies:
       names: the splits.
       content: int64 [N], number of the record's content.
       pairs: contents that show one picture although their bytes differ.
-      looks: of the C contents, or None where the pairs came from the cache.
+      outliers: contents that stand out.
     """
 
     split: np.ndarray
     names: tuple[str, ...]
     content: np.ndarray
     pairs: Pairs
-    looks: Looks | None
+    outliers: Outliers
 
     def groups(self) -> np.ndarray:
         """int64 [N]: records that show one picture, directly or through others, have one number."""
@@ -82,7 +83,7 @@ def find(
     Args:
       digests: split -> a digest of the bytes of each record.
       across: only pairs of different splits are looked for, which is all that leaks need; otherwise all.
-      cache: JSON file that keeps the pairs for as long as contents and splits stay the same; made when missing.
+      cache: JSON file that keeps pairs and outliers while contents and splits stay the same; made when missing.
       progress: called with (images done, images in all) now and then.
     """
     names = tuple(name for name in SPLITS if name in dataset.splits)
@@ -95,10 +96,10 @@ def find(
     groups = split[first]
     key = _key(number, groups, across=across)
     if known := _load(cache, key):
-        return Copies(split, names, content, known, None)
+        return Copies(split, names, content, *known)
     if across and len(names) == 1:
         nothing = Pairs(np.zeros((0, 2), np.int64), np.zeros(0, bool), np.zeros(0, np.float32))
-        return Copies(split, names, content, nothing, None)
+        return Copies(split, names, content, nothing, Outliers())
     looks = _looks(dataset, names, first, split, progress)
     total = len(first)
     poll = functools.partial(progress, total, total)
@@ -107,8 +108,9 @@ def find(
         # Each search looks at the most similar candidates only; across splits, nothing that training finds is missed.
         pairs = near_duplicates.merged(near_duplicates.search(looks.thumbs, poll=poll), pairs)
     assert pairs is not None
-    _save(cache, key, pairs)
-    return Copies(split, names, content, pairs, looks)
+    odd = outliers.find(looks, content)
+    _save(cache, key, pairs, odd)
+    return Copies(split, names, content, pairs, odd)
 
 
 def leaks(dataset: Dataset, found: Copies) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:
@@ -150,20 +152,22 @@ def _key(contents: Mapping[str, int], groups: np.ndarray, *, across: bool) -> st
     return digest.hexdigest()
 
 
-def _load(cache: Path | None, key: str) -> Pairs | None:
+def _load(cache: Path | None, key: str) -> tuple[Pairs, Outliers] | None:
     try:
         stored = files.parse_json(cache.read_text(encoding="utf-8")) if cache else {}
         if stored.get("key") != key:
             return None
         index = np.array(stored["index"], np.int64).reshape(-1, 2)
-        return Pairs(index, np.array(stored["mirrored"], bool), np.array(stored["detail"], np.float32))
+        pairs = Pairs(index, np.array(stored["mirrored"], bool), np.array(stored["detail"], np.float32))
+        sizes, brightness = ({int(i): str(t) for i, t in stored[name].items()} for name in ("sizes", "brightness"))
+        return pairs, Outliers(sizes, brightness, tuple(map(int, stored["flat"])))
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None  # no cache, or not ours: the search is simply made again
 
 
-def _save(cache: Path | None, key: str, pairs: Pairs) -> None:
+def _save(cache: Path | None, key: str, pairs: Pairs, odd: Outliers) -> None:
     if cache is None:
         return
-    values = {name: getattr(pairs, name).tolist() for name in ("index", "mirrored", "detail")}
+    values = {name: getattr(pairs, name).tolist() for name in ("index", "mirrored", "detail")} | dataclasses.asdict(odd)
     with contextlib.suppress(OSError):  # a cache that cannot be written is no error
         files.write_text(cache, json.dumps({"key": key, **values}, separators=(",", ":")))
