@@ -49,9 +49,14 @@ class TrackerWriter(Protocol):
 
 def check(config: MonitorConfig) -> None:
     """Raises `ConfigError` for a tracker whose package is not installed: before hours of training, not after."""
-    for knob in TRACKERS:
-        if getattr(config, knob) and importlib.util.find_spec(knob) is None:
+    for knob in _wanted(config):
+        if importlib.util.find_spec(knob) is None:
             raise ConfigError(f"config.monitor.{knob}: {_NAMES[knob]} is not installed: pip install 'emojax[{knob}]'")
+
+
+def _wanted(config: MonitorConfig) -> dict[str, str]:
+    """Those of `TRACKERS` that are on, with the values of their knobs."""
+    return {knob: value for knob, value in (("mlflow", config.mlflow), ("wandb", config.wandb)) if value}
 
 
 class Writers:
@@ -75,8 +80,8 @@ class Writers:
             self._events = EventWriter(self._workdir / "tensorboard", purge_step=step + 1 if step else 0)
         self._fresh = step == 0
         if not self._trackers:
-            wanted = [(knob, value) for knob in TRACKERS if (value := getattr(self._config, knob))]
-            self._trackers = [_Tracker(knob, self._workdir, value, self._say) for knob, value in wanted]
+            wanted = _wanted(self._config)
+            self._trackers = [_Tracker(knob, self._workdir, value, self._say) for knob, value in wanted.items()]
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """One number per tag."""
