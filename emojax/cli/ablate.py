@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> int:
     changes = _changes(options, overrides)
     if options.list:
         for change in changes:
-            sys.stdout.write(f"{change.name}: {' '.join((change.variant and f':{change.variant}', *change.flags))}\n")
+            variant = [] if change.variant is None else [f":{change.variant}"]
+            sys.stdout.write(f"{change.name}: {' '.join((*variant, *change.flags))}\n")
         sys.stdout.write(f"with the base {(1 + len(changes)) * len(seeds)} runs\n")
         return 0
     folder = Path(options.workdir)
@@ -94,7 +95,9 @@ def _changes(options: argparse.Namespace, overrides: Sequence[str]) -> list[Chan
 
 
 def _recipe(reference: str, change: Change) -> str:
-    return f"{recipes.split(reference)[0]}:{change.variant}" if change.variant else reference
+    if change.variant is None:
+        return reference
+    return recipes.split(reference)[0] + (change.variant and f":{change.variant}")
 
 
 def _place(folder: Path, change: Change, seed: int) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 from emojax.config import Config, items
 from emojax.errors import ConfigError
 
-FORM = "KNOB=VALUE, several of them with spaces between, or :VARIANT of the recipe"
+FORM = "KNOB=VALUE, several of them with spaces between, or :VARIANT of the recipe (: alone = none)"
 
 _FREE = ("data.sampler", "data.corrections", "data.vote_rule")
 """Knobs of the data that may leave val as it is; runs on other images cannot be compared."""
@@ -58,11 +58,11 @@ _PARTS: dict[str, Mapping[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """One difference from the recipe: its name, the knobs, and the recipe's variant ("" = that of the base)."""
+    """One difference from the recipe: its name, the knobs, and the recipe's variant (None = that of the base)."""
 
     name: str
     knobs: tuple[tuple[str, str], ...] = ()
-    variant: str = ""
+    variant: str | None = None
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Change:
     @property
     def folder(self) -> str:
         """Of its runs."""
-        return re.sub(r"[^\w.=+-]+", "-", self.name).strip("-.")[:100]
+        return re.sub(r"[^\w.=+-]+", "-", self.name).strip("-.")[:100] or "plain"
 
 
 BASE = Change("base")
@@ -80,10 +80,10 @@ BASE = Change("base")
 
 def parse(text: str) -> Change:
     """The change that an argument describes. Raises `ConfigError`: it is none, or would change what is judged."""
-    knobs, variant = [], ""
+    knobs, variant = [], None
     for word in shlex.split(text):
         knob, equals, value = word.partition("=")
-        if word.startswith(":") and word[1:] and not variant:
+        if word.startswith(":") and variant is None:
             variant = word[1:]
         elif not equals or not re.fullmatch(r"[\w.\[\]]+", knob):
             raise ConfigError(f"--change={text!r}: expected {FORM}, found {word!r}")
@@ -93,7 +93,7 @@ def parse(text: str) -> Change:
             raise ConfigError(f"--change={text!r}: runs with another {knob} may be judged on other images")
         else:
             knobs.append((knob, value))
-    if not knobs and not variant:
+    if not knobs and variant is None:
         raise ConfigError(f"--change={text!r}: expected {FORM}")
     return Change(text.strip(), tuple(knobs), variant)
 
