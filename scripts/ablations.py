@@ -117,7 +117,7 @@ def cell(runs: list[dict], key: str = "accuracy") -> str:
 def faces(run: dict) -> Predictions:
     """Two classes, right and wrong: all that an accuracy needs."""
     right = np.array([int(c) for c in run["right"]], np.float32)
-    label = np.tile(np.float32([1, 0]), (len(right), 1))
+    label = np.tile(np.array([1, 0], np.float32), (len(right), 1))
     ids = np.arange(len(right)).astype(str)
     return Predictions(np.stack([right, 1 - right], 1), label, np.ones(len(right), np.float32), ids)
 
