@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,45 @@ def compare(a: Predictions, b: Predictions, class_names: tuple[str, ...], *, dra
         only_a=only_a,
         only_b=only_b,
         p=p,
+    )
+
+
+def over_seeds(a: Sequence[Predictions], b: Sequence[Predictions], *, draws: int = 2000) -> tuple[Difference, ...]:
+    """Two recipes, each trained with the same S seeds and judged on the same examples: one row per number of
+    `metrics.NUMBERS`, means over the seeds, with the interval of what lies between them, b minus a.
+
+    Seeds and examples are drawn independently of each other, both paired: the seed that two runs share and what makes
+    an example hard for all of them cancel (crossed bootstrap; Owen 2007, doi:10.1214/07-AOAS122, which errs to the wide
+    side). S seeds drawn from S show their spread too small, by the root of (S - 1) / S, and few of them know little of
+    it: what a draw of seeds changes is stretched by the root of S / (S - 1), and as Student's t with S - 1 degrees of
+    freedom is stretched against the normal. With one seed the interval is that of the examples alone.
+
+    Args:
+      a, b: of the same split, one per seed, in the order of the seeds; the order of the examples may differ.
+      draws: resamples.
+
+    Raises:
+      DataError: the examples, or their labels, are not the same, or there are more runs of one than of the other.
+    """
+    if len(a) != len(b) or not a:
+        raise DataError(f"expected as many runs of both recipes, found {len(a)} and {len(b)}")
+    runs = [a[0], *(_in_order_of(a[0], p) for p in (*a[1:], *b))]
+    weight = np.prod([p.weight > 0 for p in runs], axis=0) * a[0].weight
+    runs = [dataclasses.replace(p, weight=weight.astype(np.float32)) for p in runs]
+    count, number = len(a), len(metrics.NUMBERS)
+    one = weight.astype(np.float64)[None]
+    values = np.stack([intervals.statistic(p)(p, one)[0, :number] for p in runs]).reshape(2, count, number).mean(1)
+    found = [bootstrap.samples(p, intervals.statistic(p), draws=draws)[:, :number] for p in runs]
+    change = np.stack(found[count:], 1) - np.stack(found[:count], 1)
+    share = np.full((draws, count), 1 / count)
+    if count > 1:
+        stretch = math.sqrt(count / (count - 1)) * stats.t.ppf(0.975, count - 1) / stats.norm.ppf(0.975)
+        drawn = np.random.default_rng(1).multinomial(count, share[0], size=draws)
+        share += stretch * (drawn - 1) / count
+    low, high = bootstrap.percentiles((share[:, :, None] * change).sum(1))
+    return tuple(
+        Difference(name=name, a=float(x), b=float(y), low=float(lo), high=float(hi))
+        for name, x, y, lo, hi in zip(metrics.NUMBERS, *values, low, high, strict=True)
     )
 
 

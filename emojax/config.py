@@ -506,6 +506,12 @@ class MonitorConfig:
     """Steps between lines of metrics.jsonl and TensorBoard points; an evaluation or checkpoint also closes a line."""
     tensorboard: int = 1
     """1 = write TensorBoard event files to WORKDIR/tensorboard."""
+    mlflow: str = ""
+    """Experiment of MLflow in which the run is recorded, in the store of the environment variable MLFLOW_TRACKING_URI,
+    else in mlflow.db beside the work directory; "" = none. Needs the extra `mlflow`."""
+    wandb: str = ""
+    """Project of Weights & Biases in which the run is recorded, offline in WORKDIR/wandb unless the environment
+    variable WANDB_MODE says otherwise; "" = none. Needs the extra `wandb`."""
     profile_step: int = 0
     """Step from which a profile of ten steps is written to WORKDIR/profile; 0 = none."""
     pictures: int = 1

@@ -84,6 +84,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         judged = metrics.evaluate(found, dataset.class_names)
         draw = functools.partial(plots.confusion, judged, title=f"Confusion matrix, {name}")
         monitor.figure(f"report/{name}", about.step, draw)
+        monitor.result(about.step, name, judged)
         if name == "test" and parallel.is_main():
             workdir.note_test(folder, shlex.join(sys.argv), judged.accuracy)
         bounds = intervals.of(found)
@@ -98,11 +99,13 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
             )  # fmt: skip
     if parallel.is_main():
         monitor.status("writing the report")
+        report.write_data(folder / "report", dataset)
         html.write(folder, source=_pictures(run, chosen), previous=html.previous_run(folder))
         files.write_json(
             folder / workdir.FINISHED,
             {"step": about.step, "seconds": ending.seconds, "stopped_early": ending.stopped_early},
         )
+        monitor.finished(folder / "report")
     monitor.say(f"report: {folder / 'report' / html.PAGE}")
 
 

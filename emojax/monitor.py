@@ -1,4 +1,4 @@
-"""Everything a person sees of a run: terminal, log.txt, metrics.jsonl, TensorBoard, the profile.
+"""Everything a person sees of a run: terminal, log.txt, metrics.jsonl, TensorBoard, trackers, the profile.
 
 Nothing here changes the training. Rows of kind "train", "eval" and "spike" in metrics.jsonl hold only numbers that a
 resumed run repeats bit by bit; measured times go into rows of kind "speed".
@@ -17,7 +17,6 @@ import numpy as np
 
 from emojax import jsonl, scoreboard
 from emojax.config import MonitorConfig
-from emojax.events import EventWriter
 from emojax.figures import Figures
 from emojax.files import write_text
 from emojax.metrics import Report
@@ -25,6 +24,7 @@ from emojax.profiler import Profiler
 from emojax.progress import Terminal, duration, parameter_count
 from emojax.throughput import Speed, Throughput
 from emojax.visible import visible
+from emojax.writers import Writers
 
 FLUSH_SECONDS = 30.0
 
@@ -56,7 +56,7 @@ class Monitor:
         """Opens log.txt in `workdir`, which is made if missing. `stream`: where people read, default standard error."""
         self._workdir, self._config, self._active, self._clock = Path(workdir), config, active, clock
         self._rows: jsonl.JsonLines | None = None
-        self._events: EventWriter | None = None
+        self._writers = Writers(self._workdir, config, self.say)
         self._figures = Figures()
         self._numbers: dict[str, float] = {}
         self._speed: Speed | None = None
@@ -128,12 +128,10 @@ class Monitor:
             self._open_records(step)
 
     def _open_records(self, start_step: int, *, owed: bool = False) -> None:
-        for file in filter(None, (self._rows, self._events)):
-            file.close()
+        if self._rows:
+            self._rows.close()
         self._rows = jsonl.JsonLines(self._workdir / "metrics.jsonl", start_step=start_step, owed=owed)
-        if self._config.tensorboard:
-            purge = start_step + 1 if start_step else 0
-            self._events = EventWriter(self._workdir / "tensorboard", purge_step=purge)
+        self._writers.start(start_step)
 
     def status(self, what: str) -> None:
         """Shows `what …` until the next batch; the time from here to there is not part of images/s."""
@@ -216,7 +214,7 @@ class Monitor:
         f1 = [row.f1 for row in report.per_class]
         self._record(step, "eval", {"split": split, "n": report.n, **numbers, "class_f1": f1})
         self._scalars(step, split, numbers)
-        if self._events and (best or split != "val"):  # drawing takes a second: only what will be looked at
+        if self._writers and (best or split != "val"):  # drawing takes a second: only what will be looked at
             from emojax import plots
 
             self.figure(f"{split}/confusion", step, lambda: plots.confusion(report, title=f"Confusion matrix, {split}"))
@@ -232,13 +230,20 @@ class Monitor:
         return jsonl.history(self._workdir / "metrics.jsonl") if self._active else []
 
     def hparams(self, values: Mapping[str, Any]) -> None:
-        """Shows the knobs of the run in TensorBoard; flat names."""
-        if self._events:
-            self._events.write_hparams(values)
+        """Shows the knobs of the run in TensorBoard and trackers; flat names."""
+        self._writers.write_hparams(values)
+
+    def result(self, step: int, split: str, report: Report) -> None:
+        """Shows the numbers of the run's result in TensorBoard and trackers."""
+        self._scalars(step, f"report/{split}", report.numbers())
+
+    def finished(self, folder: Path) -> None:
+        """The run is over, and its report lies in `folder`: trackers get it."""
+        self._writers.write_report(folder)
 
     def images(self, tag: str, step: int, image: np.ndarray, label: np.ndarray, class_names: Sequence[str]) -> None:
-        """Shows the first images of a batch with their labels in TensorBoard: uint8 [B, H, W, C], float32 [B, K]."""
-        if self._events:
+        """Shows the first images of a batch with their labels, as a figure: uint8 [B, H, W, C], float32 [B, K]."""
+        if self._writers:
             from emojax import plots
 
             shown = np.array(image[:24])
@@ -246,8 +251,8 @@ class Monitor:
             self.figure(tag, step, lambda: plots.sample_grid(shown, titles))
 
     def figure(self, tag: str, step: int, draw: Callable[[], Any]) -> None:
-        """Shows the matplotlib figure that `draw` returns in TensorBoard; it is drawn beside the training."""
-        if self._events:
+        """Shows the matplotlib figure that `draw` returns in TensorBoard and trackers; drawn beside the training."""
+        if self._writers:
             self._figures.add(step, tag, draw)
             self._show_figures()
 
@@ -260,30 +265,27 @@ class Monitor:
                 self.say(message)
             self._show_figures(wait=True)
         finally:
-            self._active = False
             self._figures.close()
+            self._writers.close()
+            self._active = False
             self._terminal.clear()
-            for file in filter(None, (self._rows, self._events, self._log)):
+            for file in filter(None, (self._rows, self._log)):
                 file.close()
-            self._rows = self._events = None
 
     def _record(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         if self._rows:
             self._rows.append({"kind": kind, "step": step, "epoch": step / self._steps_per_epoch, **values})
 
     def _scalars(self, step: int, prefix: str, values: Mapping[str, float]) -> None:
-        if self._events:
-            self._events.write_scalars(step, {f"{prefix}/{name}": value for name, value in values.items()})
+        self._writers.write_scalars(step, {f"{prefix}/{name}": value for name, value in values.items()})
 
     def _show_figures(self, *, wait: bool = False) -> None:
-        if self._events:
-            for step, tag, pixels in self._figures.ready(wait=wait):
-                self._events.write_images(step, {tag: pixels})
+        for step, tag, pixels in self._figures.ready(wait=wait):
+            self._writers.write_images(step, {tag: pixels})
 
     def _flush(self) -> None:
         self._show_figures()
-        if self._events:
-            self._events.flush()
+        self._writers.flush()
         self._flush_at = self._clock() + FLUSH_SECONDS
 
     def _write_log(self, text: str) -> None:

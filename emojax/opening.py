@@ -16,7 +16,8 @@ from emojax.wiring import Parts
 
 
 def introduce(parts: Parts, state: TrainState, monitor: Monitor, folder: Path, *, owed: bool) -> None:
-    """Tells what is about to happen; TensorBoard gets the knobs and the learning-rate curve, `folder` the environment.
+    """Tells what is about to happen; TensorBoard and trackers get the knobs and the learning-rate curve, `folder` the
+    environment.
 
     `owed`: the evaluation of the step where the run goes on is still to come.
     """
@@ -43,8 +44,8 @@ def introduce(parts: Parts, state: TrainState, monitor: Monitor, folder: Path, *
     )
     if parallel.is_main():
         environment.record(folder, step)
-    if step == 0 and config.monitor.tensorboard:
-        monitor.hparams(dict(config_lib.items(config)))
+    monitor.hparams(dict(config_lib.items(config)))
+    if step == 0:
         steps = np.unique(np.linspace(0, parts.stages[-1].stop - 1, 500).astype(int))
         monitor.figure("learning_rate", 0, lambda: plots.learning_rate(steps, np.asarray(jax.vmap(parts.rate)(steps))))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -190,6 +190,13 @@ class Joined:
         return self.first[i] if i < len(self.first) else self.second[i - len(self.first)]
 
 
+class Found(NamedTuple):
+    """Records of a split about which something was found: how many, and the first ones as (id, what about it)."""
+
+    n: int
+    examples: tuple[tuple[str, str], ...]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dataset:
     """A data set that was opened, split and checked.
@@ -205,6 +212,7 @@ class Dataset:
       leaked: split -> ids of its records that show a picture of an earlier split ("val": of train; "test": of train or
         val), also cropped, mirrored or encoded again; None = nobody looked.
       group_column: slice column whose equal values (a person, a video) belong in one split; "" = none.
+      findings: what was found (`data.findings.KINDS`) -> split -> records; kinds that nobody looked for are absent.
     """
 
     name: str
@@ -216,3 +224,4 @@ class Dataset:
     contents: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     leaked: Mapping[str, frozenset[str]] | None = None
     group_column: str = ""
+    findings: Mapping[str, Mapping[str, Found]] = dataclasses.field(default_factory=dict)

@@ -8,7 +8,7 @@ import re
 import typing
 from typing import Any
 
-from emojax import class_weights, loss_checks, losses, metrics, optim, schedules, views
+from emojax import class_weights, loss_checks, losses, metrics, optim, schedules, views, writers
 from emojax.config import Config, LossConfig, ScheduleConfig, StageConfig, items
 from emojax.data import formats, geometry, policies, protocols, transforms, votes
 from emojax.errors import ConfigError
@@ -235,6 +235,7 @@ def validate(config: Config) -> Config:
             ok = 0 < value[0] <= value[1] <= _PAIRS[key]
             _check(path, value, ok, f"0 < low <= high <= {_PAIRS[key]}")
     transforms.check_order(config.augment.order)
+    writers.check(config.monitor)
     for i, stage in enumerate(config.stages):
         _check_stage(config, stage, f"stages[{i}]", first=i == 0)
     _check_run(config)

@@ -1,30 +1,26 @@
 """Measures what the seed documents 002 and 004 claim, on faces and at a size that two CPU cores carry.
 
-    python scripts/ablations.py --data=FOLDER --workdir=runs/ablations --jobs=2    # three hours on two cores; resumable
-    python scripts/ablations.py --workdir=runs/ablations --write-only              # the page again, from finished runs
+    python scripts/ablations.py --data=FOLDER --workdir=runs/ablations --jobs=2    # some hours on two cores; resumable
+    python scripts/ablations.py                                                    # the page again, from the numbers
 
 FOLDER holds train/CLASS/*.png and test/CLASS/*.png. Everything is chosen on a tenth of train that is cut off as val;
-the tables show test. With --jobs=N, N studies run at once, each on a core of its own: for networks this small twice as
-fast as one study on all cores. Writes docs/ablations.json and, below a mark, docs/ablations.md; what stands above the
-mark stays.
+the tables show test. `emojax ablate` trains, once per network of seed 002 and once for the diary of seed 004; with
+--jobs=N, N runs at once, each on cores of its own: for networks this small faster than one on all cores. Writes
+docs/ablations.json and, below a mark, docs/ablations.md; what stands above the mark stays.
 """
 
 import argparse
-import concurrent.futures
-import functools
 import json
-import math
-import os
-import queue
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from emojax import predictions_csv
+from emojax import comparison, predictions_csv
+from emojax.comparison import Difference
+from emojax.types import Predictions
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (0, 1, 2)
@@ -54,39 +50,31 @@ SEED_004 = [
     "--config.monitor.tensorboard=0",
 ]
 ATTO = ["--config.model.name=convnext_atto"]
-RESNET = ["--config.model.name=resnet18", "--config.model.stem=small2", "--config.model.widths=(16,32,64,128)"]
+RESNET = "model.name=resnet18 model.stem=small2 model.widths=(16,32,64,128)"
 ROWS_004 = {
-    "the final recipe": ("", ATTO),
-    "pictures of 32 px instead of 48 (document: 128 instead of 192)": ("", [*ATTO, "--config.image_size=32"]),
-    "ResNet-18 of 16 to 128 channels, the same head; the rates were chosen for neither": ("resnet34", RESNET),
-    "linear head": ("linear_head", ATTO),
-    "without RandAugment": ("no_randaugment", ATTO),
-    "without MixUp and CutMix": ("no_mixing", ATTO),
-    "cross-entropy instead of focal loss": ("ce", ATTO),
-    "lower drop rates: dropout 0.1, stochastic depth 0": ("lower_drop", ATTO),
+    "the final recipe": "",
+    "pictures of 32 px instead of 48 (document: 128 instead of 192)": "image_size=32",
+    "ResNet-18 of 16 to 128 channels, the same head; the rates were chosen for neither": RESNET,
+    "linear head": ":linear_head",
+    "without RandAugment": ":no_randaugment",
+    "without MixUp and CutMix": ":no_mixing",
+    "cross-entropy instead of focal loss": ":ce",
+    "lower drop rates: dropout 0.1, stochastic depth 0": ":lower_drop",
 }
-"""row -> (variant of the recipe, what else changes)."""
+"""row -> change."""
 
 
-def study(workdir: Path, reference: str, overrides: list[str], *, core: int | None) -> None:
-    """Runs `emojax study` on one recipe, on one core if `core` is given."""
-    seeds = ",".join(map(str, SEEDS))
-    command = [sys.executable, "-m", "emojax.cli", "study", f"--workdir={workdir}", f"--seeds={seeds}"]
-    pin = None if core is None else functools.partial(os.sched_setaffinity, 0, {core})
-    subprocess.run([*command, *overrides, reference], check=True, cwd=ROOT, preexec_fn=pin)
-
-
-def plan(data: str) -> dict[tuple[str, str], tuple[str, list[str]]]:
-    """(seed document, row) -> (recipe, overrides)."""
+def plan() -> dict[tuple[str, str], tuple[str, list[str], dict[str, str]]]:
+    """(seed document, base row) -> (recipe, overrides of all its runs, row -> change)."""
     found = {}
+    (epochs, batch), (later_epochs, later_batch) = SIZES_002["before"], SIZES_002[""]
     for recipe in NETWORKS_002:
-        for variant, (epochs, batch) in SIZES_002.items():
-            size = [f"--config.stages[0].epochs={epochs}", f"--config.batch_size={batch}"]
-            reference = f"{recipe}.py" + (variant and f":{variant}")
-            found["002", f"{recipe}{variant and ', before'}"] = reference, [*SEED_002, *size]
-    for row, (variant, change) in ROWS_004.items():
-        found["004", row] = "convnext_tiny_scratch.py" + (variant and f":{variant}"), [*SEED_004, *change]
-    return {key: (recipe, [f"--config.data.path={data}", *change]) for key, (recipe, change) in found.items()}
+        size = [f"--config.stages[0].epochs={epochs}", f"--config.batch_size={batch}"]
+        after = f": stages[0].epochs={later_epochs} batch_size={later_batch}"
+        found["002", f"{recipe}, before"] = f"{recipe}.py:before", [*SEED_002, *size], {recipe: after}
+    base, *others = ROWS_004
+    found["004", base] = "convnext_tiny_scratch.py", [*SEED_004, *ATTO], {row: ROWS_004[row] for row in others}
+    return found
 
 
 def folder(workdir: Path, document: str, row: str) -> Path:
@@ -95,37 +83,26 @@ def folder(workdir: Path, document: str, row: str) -> Path:
 
 def measure(workdir: Path, data: str, jobs: int) -> None:
     """Runs what is not finished, in the order of the plan."""
-    places: queue.Queue[int | None] = queue.Queue()
-    for core in sorted(os.sched_getaffinity(0))[:jobs] if jobs > 1 else [None]:
-        places.put(core)
-
-    def one(item):
-        (document, row), (recipe, overrides) = item
-        core = places.get()
-        try:
-            study(folder(workdir, document, row), recipe, overrides, core=core)
-        finally:
-            places.put(core)
-
-    with concurrent.futures.ThreadPoolExecutor(places.qsize()) as pool:
-        list(pool.map(one, plan(data).items()))
+    for (document, row), (recipe, overrides, changes) in plan().items():
+        command = [sys.executable, "-m", "emojax.cli", "ablate", f"--config={recipe}", "--test", f"--jobs={jobs}"]
+        command += [f"--workdir={folder(workdir, document, row)}", f"--seeds={','.join(map(str, SEEDS))}"]
+        command += [f"--config.data.path={data}", *overrides, *(f"--change={change}" for change in changes.values())]
+        subprocess.run(command, check=True, cwd=ROOT)
 
 
 def collect(workdir: Path) -> dict[str, dict[str, list[dict]]]:
-    """{document: {row: [what was found of every seed]}} of the studies that are finished. `right` has a 1 for every
-    test face that the run got right and a 0 for every other, in the order of the faces."""
+    """{document: {row: [what was found of every seed]}}. `right` has a 1 for every test face that the run got right and
+    a 0 for every other, in the order of the faces."""
     found: dict[str, dict[str, list[dict]]] = {"002": {}, "004": {}}
-    for document, row in plan(""):
-        path = folder(workdir, document, row) / "study.json"
-        if path.is_file():
-            ((name, runs),) = json.loads(path.read_text())["runs"].items()
-            for run, seed in zip(runs, SEEDS, strict=True):
-                predictions, _ = predictions_csv.read(
-                    path.parent / name / f"seed{seed}" / "report" / "test-predictions.csv"
-                )
+    for (document, base), (_, _, changes) in plan().items():
+        place = folder(workdir, document, base)
+        rows = json.loads((place / "ablate.json").read_text())["rows"]
+        for name, row in zip((base, *changes), rows, strict=True):
+            for seed, run in zip(SEEDS, row["runs"], strict=True):
+                predictions, _ = predictions_csv.of_run(place / row["folder"] / f"seed{seed}", "test")
                 right = predictions.probs.argmax(1) == predictions.label.argmax(1)
                 run["right"] = "".join(map(str, right.astype(int)))
-            found[document][row] = runs
+            found[document][name] = row["runs"]
     return found
 
 
@@ -133,62 +110,64 @@ def mean(runs: list[dict], key: str = "accuracy") -> float:
     return 100 * statistics.mean(run["test"][key] for run in runs)
 
 
-def error(runs: list[dict], key: str = "accuracy") -> float:
-    """Standard error of the mean over seeds, in percent."""
-    values = [run["test"][key] for run in runs]
-    return 100 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-
-
 def cell(runs: list[dict], key: str = "accuracy") -> str:
-    return f"{mean(runs, key):.1f} ± {error(runs, key) * math.sqrt(len(runs)):.1f}"
+    return f"{mean(runs, key):.1f} ± {100 * statistics.stdev(run['test'][key] for run in runs):.1f}"
 
 
-def verdict(change: float, spread: float) -> str:
-    if abs(change) <= 2 * spread:
+def faces(run: dict) -> Predictions:
+    """Two classes, right and wrong: all that an accuracy needs."""
+    right = np.array([int(c) for c in run["right"]], np.float32)
+    label = np.tile(np.array([1, 0], np.float32), (len(right), 1))
+    ids = np.arange(len(right)).astype(str)
+    return Predictions(np.stack([right, 1 - right], 1), label, np.ones(len(right), np.float32), ids)
+
+
+def difference(after: list[dict], before: list[dict]) -> tuple[str, str, str]:
+    """(change of the mean, its interval over seeds and faces, what that means)."""
+    found = comparison.over_seeds(*([faces(run) for run in runs] for runs in (before, after)))[0]
+    return f"{100 * (found.b - found.a):+.1f}", f"{100 * found.low:+.1f} to {100 * found.high:+.1f}", verdict(found)
+
+
+def verdict(found: Difference) -> str:
+    if not found.clear:
         return "within the noise"
-    return "better" if change > 0 else "worse"
-
-
-def difference(after: list[dict], before: list[dict]) -> tuple[str, str]:
-    """(difference of means ± its standard error, what that means). The error has two parts: the seeds, and the faces,
-    which are the same for both, so that face by face differences count."""
-    change = mean(after) - mean(before)
-    right = [np.mean([[int(c) for c in run["right"]] for run in runs], axis=0) for runs in (after, before)]
-    faces = 100 * float(np.std(right[0] - right[1], ddof=1)) / math.sqrt(len(right[0]))
-    spread = math.hypot(error(after), error(before), faces)
-    return f"{change:+.1f} ± {spread:.1f}", verdict(change, spread)
+    return "better" if found.low > 0 else "worse"
 
 
 def page(found: dict) -> str:
     rows_002 = []
     for row in NETWORKS_002:
         before, after = found["002"][f"{row}, before"], found["002"][row]
-        change, text = difference(after, before)
-        cells = [cell(before), cell(after), change, text, cell(before, "macro_f1"), cell(after, "macro_f1")]
+        cells = [
+            cell(before),
+            cell(after),
+            *difference(after, before),
+            cell(before, "macro_f1"),
+            cell(after, "macro_f1"),
+        ]
         rows_002.append([row, f"{after[0]['parameters']:,}", *cells])
     base, *others = found["004"].items()
     rows_004 = []
     for row, runs in (base, *others):
-        change = difference(runs, base[1]) if runs is not base[1] else ("", "")
+        change = difference(runs, base[1]) if runs is not base[1] else ("", "", "")
         rows_004.append([row, f"{runs[0]['parameters']:,}", cell(runs), cell(runs, "macro_f1"), *change])
     seconds = sum(run["seconds"] for part in found.values() for runs in part.values() for run in runs)
     return TEMPLATE.format(
         images=base[1][0]["test"]["n"],
         seeds=len(SEEDS),
-        jax=found_versions(),
         minutes=round(seconds / 60),
         sizes_002=" and ".join(f"{e} epochs of batches of {b} {v or 'after'}" for v, (e, b) in SIZES_002.items()),
         table_002=table(
-            ["network", "parameters", "before", "after", "change", "", "macro-F1 before", "after"], rows_002, left=1
+            ["network", "parameters", "before", "after", "change", "95 % interval", "", "macro-F1 before", "after"],
+            rows_002,
+            left=1,
         ),
-        table_004=table(["recipe", "parameters", "accuracy", "macro-F1", "change", ""], rows_004, left=1),
+        table_004=table(
+            ["recipe", "parameters", "accuracy", "macro-F1", "change", "95 % interval", ""], rows_004, left=1
+        ),
         overrides_002=" ".join(SEED_002),
         overrides_004=" ".join([*SEED_004, *ATTO]),
     )
-
-
-def found_versions() -> str:
-    return f"jax {jax.__version__}, Python {sys.version_info[0]}.{sys.version_info[1]}, {os.cpu_count()} cores"
 
 
 def table(titles: list[str], rows: list[list[str]], *, left: int) -> str:
@@ -201,9 +180,10 @@ TEMPLATE = """## How it was measured
 
 Data: a balanced subset of FER2013, 7 classes of 300 training and 50 test faces of 48 x 48 grey pixels. A tenth of the
 training faces is val, on which every checkpoint was chosen; test ({images} faces) was judged once per run. {seeds}
-seeds; accuracy in percent of test, mean ± standard deviation over seeds; changes of the mean with their standard
-error over seeds and faces, "within the noise" up to two of them. All runs together took {minutes} minutes
-({jax}; one run per core, other work beside them). Every number is in [ablations.json](ablations.json).
+seeds; accuracy in percent of test, mean ± standard deviation over seeds; changes of the mean with their paired
+95 % interval over seeds and faces ([evaluation.md](evaluation.md)), "within the noise" where it holds 0. All runs
+together took {minutes} minutes (two cores, one run per core, other work beside them). Every number is in
+[ablations.json](ablations.json).
 
 ## Seed 002: before and after, three networks
 
@@ -224,18 +204,16 @@ Every row changes one thing of the first. The network is ConvNeXt-Atto; override
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="")
-    parser.add_argument("--workdir", required=True, type=Path)
+    parser.add_argument("--workdir", type=Path, help="without it, the page is written again from the numbers")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--write-only", action="store_true")
     options = parser.parse_args()
-    options.workdir.mkdir(parents=True, exist_ok=True)
-    if not options.write_only:
+    numbers = ROOT / "docs/ablations.json"
+    if options.workdir:
+        options.workdir.mkdir(parents=True, exist_ok=True)
         measure(options.workdir, options.data, options.jobs)
-    found = collect(options.workdir)
-    if missing := [f"{document} {row}" for document, row in plan("") if row not in found[document]]:
-        raise SystemExit(f"not finished, so nothing is written: {', '.join(missing)}")
+        numbers.write_text(json.dumps(collect(options.workdir), indent=1) + "\n")
+    found = json.loads(numbers.read_text())
     text = page(found)
-    (ROOT / "docs/ablations.json").write_text(json.dumps(found, indent=1) + "\n")
     target = ROOT / "docs/ablations.md"
     written = target.read_text().partition(MARK)[0] if target.exists() else "# What the seeds claim, measured\n\n"
     target.write_text(f"{written}{MARK}\n\n{text}")

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--overlay", action="store_true")
     options = parser.parse_args()
 
-    import tiny
+    import tiny  # pyright: ignore[reportMissingImports]
     from matplotlib import cbook
 
     from emojax import train

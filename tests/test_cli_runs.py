@@ -1,4 +1,4 @@
-"""The verbs that train several times: study, kfold, ensemble; and the learning-rate finder."""
+"""The verbs that train several times: study, ablate, sweep, kfold, ensemble; and the learning-rate finder."""
 
 import fcntl
 import json
@@ -13,9 +13,11 @@ import tiny
 from PIL import Image
 
 import emojax
-from emojax import checkpoint, cli, data, predictions_csv
-from emojax.cli import runs, space
-from emojax.errors import ConfigError
+from emojax import checkpoint, cli, data, metrics, predictions_csv
+from emojax.cli import parts, runs, space
+from emojax.config import AugmentConfig, Config, OptimConfig, items
+from emojax.errors import ConfigError, TrainingError
+from emojax.types import Predictions
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads a recipe so
 
@@ -82,6 +84,74 @@ def test_ensemble_of_the_best_checkpoints_of_one_run(place, capsys):
 
 
 @pytest.mark.slow
+def test_ablate_compares_each_change_with_the_base_and_leaves_test_alone(place, capsys):
+    command = ["ablate", f"--config={place}/small.py", f"--workdir={place / 'ablate'}", "--seeds=0,1", "--jobs=2"]
+    command += [f"--config.data.path={place / 'data'}", "--config.stages[0].epochs=1", "--change=:slow"]
+    assert cli.main(command) == 0
+    before = (place / "ablate/base/seed0/finished.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert cli.main([*command, "--change=optim.weight_decay=0 optim.name=sgd"]) == 0  # another change, on the same base
+    assert (place / "ablate/base/seed0/finished.json").stat().st_mtime_ns == before
+    shown = capsys.readouterr().out
+    assert shown.strip() == (place / "ablate/ablate.md").read_text().strip() and "±" in shown and "Two seeds" in shown
+    base, slow, sgd = json.loads((place / "ablate/ablate.json").read_text())["rows"]
+    assert [row["folder"] for row in (base, slow, sgd)] == ["base", "slow", "optim.weight_decay=0-optim.name=sgd"]
+    config = json.loads((place / "ablate" / sgd["folder"] / "seed1/config.json").read_text())
+    assert (config["seed"], config["optim"]["name"], config["optim"]["weight_decay"]) == (1, "sgd", 0)
+    found = [json.loads((place / f"ablate/slow/seed{i}/report/val.json").read_text()) for i in (0, 1)]
+    row = slow["differences"]["val"]["accuracy"]
+    assert row["b"] == pytest.approx(np.mean([report["accuracy"] for report in found]))
+    assert row["a"] == pytest.approx(np.mean([run["val"]["accuracy"] for run in base["runs"]]))
+    assert row["low"] <= row["b"] - row["a"] <= row["high"]
+    assert not list((place / "ablate").rglob("test*.json*")) and "test" not in slow["differences"]
+
+
+def test_ablate_tells_a_run_that_diverged_and_goes_on(place, monkeypatch, capsys):
+    """One change diverges with one seed: its row says so, and the others are compared."""
+    values = {"base": [0.5, 0.75], "model.dropout=0.5": [1.0, 1.0], "model.dropout=0.9": [0.0, 0.0]}
+    label = np.eye(2, dtype=np.float32)[np.arange(40) % 2]
+
+    def train(run):
+        right = values[run.workdir.parent.name][int(run.workdir.name[-1])]
+        if right == 0 and run.workdir.name == "seed1":
+            raise TrainingError("diverged")
+        probs = np.where(np.arange(40)[:, None] < 40 * right, label, 1 - label)
+        ids = np.arange(40).astype(str)
+        found = Predictions(probs.astype(np.float32), label, np.ones(40, np.float32), ids)
+        predictions_csv.write(run.workdir / "report/val-predictions.csv", found, ("a", "b"))
+        numbers = {**metrics.evaluate(found, ("a", "b")).to_json(), "step": 1, "seconds": 1.0}
+        (run.workdir / "report/val.json").write_text(json.dumps(numbers))
+        (run.workdir / "parameters.txt").write_text("Total: 1,234 -- 4,936 bytes\n")
+
+    monkeypatch.setattr(runs, "train", train)
+    command = ["ablate", f"--config={place}/small.py", f"--workdir={place / 'diverged'}", "--seeds=0,1"]
+    assert cli.main([*command, "--change=model.dropout=0.5", "--change=model.dropout=0.9"]) == 0
+    rows = json.loads((place / "diverged/ablate.json").read_text())["rows"]
+    assert rows[1]["differences"]["val"]["accuracy"]["b"] == 1 and rows[2]["diverged"] == [1]
+    shown = capsys.readouterr().out
+    assert "diverged, seed 1" in shown and "+37.5" in shown and "62.5 ± 17.7" in shown
+    values["base"][1] = 0
+    assert cli.main([*command, "--change=model.dropout=0.5"]) == 5
+    assert "the base diverged with the seeds 1" in capsys.readouterr().err
+
+
+def test_parts_of_a_recipe_that_are_on():
+    recipe = tiny.config("x", augment=AugmentConfig(flip=0.5, hue=0.1, crop_area=(0.5, 1.0), mixup=0.2))
+    found = {change.name: dict(change.knobs) for change in parts.switched_off(recipe)}
+    assert found["without flips"] == {"augment.flip": "0.0"} and found["without colour jitter"] == {
+        "augment.hue": "0.0"
+    }
+    assert found["without random crops"] == {"augment.crop_area": "(1.0, 1.0)"}
+    assert found["without freezing"] == {"stages[0].frozen": ""} and found["without EMA"] == {"average.name": "none"}
+    assert {"without MixUp", "without dropout", "without warm-up", "without label smoothing"} <= set(found)
+    assert not {"without blur", "without CutMix", "without SAM", "without class weights"} & set(found)
+    everything = {knob for knobs in parts._PARTS.values() for knob in knobs if not knob.startswith("stages.")}
+    assert everything <= {knob for knob, _ in items(Config())}
+    plain = parts.switched_off(Config(optim=OptimConfig(weight_decay=0)))
+    assert [change.name for change in plain] == ["with a constant rate"], "the defaults have no other part on"
+
+
+@pytest.mark.slow
 def test_kfold_predicts_every_record_once_and_leaves_test_alone(place, capsys):
     command = ["kfold", f"--config={place}/small.py", f"--workdir={place / 'folds'}", "--folds=2"]
     assert cli.main([*command, f"--config.data.path={place / 'data'}"]) == 0
@@ -125,6 +195,16 @@ def test_find_lr_suggests_a_rate_and_draws_it(place, capsys):
         (["ensemble", "x", "./x"], "one is named twice"),
         (["ensemble", "x", "y"], "x: there are no predictions for val; is it the --workdir of a finished run?"),
         (["ensemble", "x", "--checkpoints=-1"], "--checkpoints=-1: expected 0 or more"),
+        (["ablate", "--config=emoji.py", "--workdir=x"], "nothing to change"),
+        (["ablate", "--config=emoji.py", "--workdir=x", "--change=data.path=y"], "may be judged on other images"),
+        (["ablate", "--config=emoji.py", "--workdir=x", "--change=seed=1"], "see --seeds and --test"),
+        (["ablate", "--config=emoji.py", "--workdir=x", "--change=flip"], "expected KNOB=VALUE"),
+        (["ablate", "--config=emoji.py", "--workdir=x", "--change=model.dropout=2"], "config.model.dropout"),
+        (["ablate", "--config=emoji.py", "--workdir=x", "--auto", "--jobs=0"], "--jobs=0: expected 1 or more"),
+        (
+            ["ablate", "--config=emoji.py", "--workdir=x", *["--change=augment.flip=0"] * 2],
+            "two changes are called the same",
+        ),
         (["find-lr", "--config=emoji.py", "--batches=3"], "--batches of 10 or more"),
         (["find-lr", "--config=emoji.py", "--config.optim.lr=3"], "there is no such knob"),
     ],

@@ -115,6 +115,38 @@ def test_no_difference_is_rarely_clear():
     assert clear <= 13 and p <= 11, stats.binom.sf([13, 11], 100, 0.05)
 
 
+def test_over_seeds_by_hand():
+    """Ten examples, two seeds each: means over seeds, and an interval that grows with what lies between the seeds."""
+    label = np.eye(2, dtype=np.float32)[np.zeros(10, int)]
+
+    def of(right: int) -> Predictions:
+        probs = np.array([[0.9, 0.1] if i < right else [0.1, 0.9] for i in range(10)], np.float32)
+        return Predictions(probs, label, np.ones(10, np.float32), np.arange(10).astype(str))
+
+    steady = comparison.over_seeds([of(4), of(4), of(4)], [of(7), of(7), of(7)])[0]
+    assert (steady.name, steady.a, steady.b) == ("accuracy", pytest.approx(0.4), pytest.approx(0.7))
+    alone = comparison.compare(of(4), of(7), ("x", "y")).numbers[0]
+    assert (steady.low, steady.high) == pytest.approx((alone.low, alone.high)), "seeds that agree add nothing"
+    uneven = comparison.over_seeds([of(4), of(4), of(4)], [of(4), of(7), of(10)])[0]
+    assert uneven.b == pytest.approx(0.7) and uneven.high - uneven.low > 1.5 * (steady.high - steady.low)
+    # The same seeds go up and down together: their differences agree, and only those count.
+    paired = comparison.over_seeds([of(1), of(3), of(5)], [of(4), of(6), of(8)])[0]
+    assert paired.b - paired.a == pytest.approx(0.3)
+    assert paired.high - paired.low < 0.8 * (uneven.high - uneven.low)
+    with pytest.raises(DataError, match="found 1 and 2"):
+        comparison.over_seeds([of(1)], [of(1), of(2)])
+
+
+def test_over_seeds_rarely_calls_chance_a_difference():
+    """Recipes that differ in nothing but the luck of three seeds; skill and examples vary."""
+    clear = 0
+    for trial in range(40):
+        rng = np.random.default_rng(trial)
+        runs = [predictions(100, seed=trial, skill=1.5 + rng.normal(0, 0.5), noise=7 * trial + i) for i in range(6)]
+        clear += comparison.over_seeds(runs[:3], runs[3:], draws=200)[0].clear
+    assert clear <= 5, stats.binom.sf(5, 40, 0.05)
+
+
 def test_what_cannot_be_compared():
     a = predictions()
     other = dataclasses.replace(a, id=np.array([f"x{i}" for i in range(300)]))

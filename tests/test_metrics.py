@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -101,6 +102,50 @@ def test_equals_scikit_learn(case: str) -> None:
     np.testing.assert_allclose(np.array(ours).T, np.array(table), rtol=0, atol=1e-9)
     confusion = sk.confusion_matrix(true, predicted, labels=range(k), sample_weight=w)
     np.testing.assert_allclose(report.confusion, confusion, rtol=0, atol=1e-9)
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """torch, in float64 throughout: torchmetrics divides counts in float32, which would agree to 1e-7 only."""
+    torch = pytest.importorskip("torch", reason="needs torchmetrics")
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("case", [case for case in CASES if case != "weights"])  # torchmetrics knows no weights
+def test_equals_torchmetrics(case: str, double: Any) -> None:
+    functional = pytest.importorskip("torchmetrics.functional", reason="needs torchmetrics")
+    p = CASES[case]
+    k = p.probs.shape[1]
+    probs = p.probs.astype(np.float64)
+    report = metrics.evaluate(p, names(k))
+    given, true = double.tensor(probs), double.tensor(p.label.argmax(1))
+    near, one = {"rel": 0, "abs": 1e-9}, functional.classification
+
+    def of(name: str, **options: Any) -> Any:
+        found = getattr(one, f"multiclass_{name}")(given, true, num_classes=k, **options)
+        assert not found.is_floating_point() or found.dtype == double.float64
+        return found.numpy()
+
+    assert report.accuracy == pytest.approx(float(of("accuracy", average="micro")), **near)
+    support = of("stat_scores", average=None)[:, 4]
+    recall = of("recall", average=None)
+    assert report.balanced_accuracy == pytest.approx(float(recall[support > 0].mean()), **near)
+    assert report.macro_f1 == pytest.approx(float(of("f1_score", average="macro")), **near)
+    assert report.weighted_f1 == pytest.approx(float(of("f1_score", average="weighted")), **near)
+    if not case.startswith(("one class", "nothing")):  # ties: torch promises no order
+        assert report.top2_accuracy == pytest.approx(float(of("accuracy", average="micro", top_k=2)), **near)
+    perplexity = functional.text.perplexity(given.log()[None], true[None])
+    rounding = np.log(probs.sum(1)).mean()  # perplexity divides each row by its sum; float32 rows sum to 1 + 1e-7
+    assert report.loss == pytest.approx(float(perplexity.log()) - rounding, **near)
+    table = [of("precision", average=None), recall, of("f1_score", average=None), support]
+    ours = [[row.precision, row.recall, row.f1, row.support] for row in report.per_class]
+    np.testing.assert_allclose(np.array(ours).T, np.array(table), rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(np.array(report.confusion), of("confusion_matrix"))
 
 
 def test_weight_zero_changes_nothing() -> None:

@@ -15,7 +15,7 @@ import pytest
 from emojax import config_json, intervals, metrics, report
 from emojax.config import Config, OptimConfig
 from emojax.report import html, pictures
-from emojax.types import Predictions, Split
+from emojax.types import Dataset, Found, Predictions, Split
 from emojax.workdir import CONFIG, FINISHED
 
 K = 21
@@ -51,6 +51,9 @@ def make_run(folder, *, rate: float = 1e-3):
         config_differences=("seed: 0 -> 1",),
     )  # fmt: skip
     splits = {}
+    train = predictions(30, 2)
+    images = np.zeros((30, 40, 40, 3), np.uint8)
+    splits["train"] = Split("train", images, train.label, train.weight, train.id)
     for name, seed in (("val", 0), ("test", 1)):
         p = predictions(600, seed)
         report.write(
@@ -64,6 +67,9 @@ def make_run(folder, *, rate: float = 1e-3):
         )
         images = np.random.default_rng(seed).integers(0, 256, (600, 40, 40, 3), np.uint8)
         splits[name] = Split(name, images, p.label, p.weight, p.id, p.slices)
+    one, none = Found(41, (("<img src=x>.png", "<b>copy</b> of it"),)), Found(0, ())
+    found = {"unreadable": {"train": one, "val": none, "test": none}, "leaks": {"train": none, "val": one, "test": one}}
+    report.write_data(folder / "report", Dataset("<faces>", NAMES, splits, findings=found))
     (folder / FINISHED).write_text("{}")
     return pictures.Source(
         splits=splits,
@@ -120,7 +126,7 @@ def test_nothing_on_the_page_is_markup_but_its_own(page):
     assert [x.get("type") for x in scripts] == ["application/json", None]
     assert not any("onerror" in x or "onclick" in x for _, x in page.elements)
     text = " ".join(page.text)
-    for name in (NAMES[0], "<faces>", "<lamp>", "a <note>", "<bad>.png", "train </script>"):
+    for name in (NAMES[0], "<faces>", "<lamp>", "a <note>", "<img src=x>.png", "<b>copy</b>", "train </script>"):
         assert name in text, name
 
 
@@ -157,6 +163,16 @@ def test_numbers_are_those_of_the_report(page, run):
     assert sum(x.get("tabindex") == "0" for x in cells) == 2, "one way in by keyboard for each matrix"
 
 
+def test_the_data_check_is_told_per_split(page):
+    """Counts of every finding, the stamps, and the first records."""
+    text = " ".join(" ".join(page.text).split())
+    section = text[text.index("Found train val test") : text.index("How it was made", text.index("Found train val"))]
+    assert "images 30 600 600" in section and "unreadable 41 0 0" in section
+    assert "leaked: the picture is also in an earlier split 0 41 41" in section
+    assert "train <img src=x>.png <b>copy</b> of it and 40 more" in section and "Images of each class" in section
+    assert "not leak-checked" in text, "this run's leaks were not looked for"
+
+
 def test_pictures_behind_the_cells(run):
     text = (run / "report" / html.PAGE).read_text()
     cells = json.loads(re.search(r'id="cells">(.*?)</script>', text, re.DOTALL)[1])
@@ -186,8 +202,10 @@ def test_budget_of_pictures(monkeypatch, tmp_path):
 def test_without_pictures_and_neighbours(tmp_path):
     make_run(tmp_path / "run")
     assert html.previous_run(tmp_path / "run") is None
+    (tmp_path / "run/report/data.json").unlink()  # as in runs of earlier versions
     text = html.write(tmp_path / "run", source=None).read_text()
     assert "data:image" not in text and "Against the run before" not in text
+    assert "Image that could not be read" in text and "&lt;bad&gt;.png" in text
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -18,6 +18,7 @@ VERBS = {
     "calibrate": "fit probabilities, abstention and sets of classes on val, and store them with the model",
     "robustness": "accuracy by slices, under corruptions and mirrored",
     "study": "train several recipes with several seeds, and print one table",
+    "ablate": "a recipe and one change of it at a time: what does each part do",
     "sweep": "search for good values of any knobs, and confirm the winner on fresh seeds",
     "kfold": "cross-validate a recipe",
     "compare": "two runs on the same images, with intervals of the difference",

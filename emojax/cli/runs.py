@@ -1,14 +1,17 @@
-"""Several trainings in one command: what `study` and `kfold` share."""
+"""Several trainings in one command: what `study`, `sweep`, `ablate` and `kfold` share."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+import os
+import queue
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ from emojax.errors import ConfigError, TrainingError, WorkdirError
 
 NUMBERS = ("accuracy", "macro_f1", "balanced_accuracy")
 """What the tables show."""
+
+UNTOUCHED = ("--config.eval.test=0", "--config.monitor.pictures=0")
+"""Knobs of runs that are to be chosen from: who sees test chooses on test."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,12 +47,18 @@ def config(recipe: str, overrides: Sequence[str]) -> Config:
     """The config of `recipe` with these overrides. Raises `ConfigError` unless it is valid: before hours of training,
     not after."""
     from emojax import wiring
+
+    found = knobs(recipe, overrides)
+    wiring.check_model(found)
+    return found
+
+
+def knobs(recipe: str, overrides: Sequence[str]) -> Config:
+    """As `config`, for overrides that cannot make another model, whose check may take seconds."""
     from emojax.main import config_from
     from emojax.validate import validate
 
-    found = validate(config_from([f"--config={recipe}", *overrides]))
-    wiring.check_model(found)
-    return found
+    return validate(config_from([f"--config={recipe}", *overrides]))
 
 
 def make_folder(folder: Path) -> None:
@@ -75,6 +87,61 @@ def train(run: Run) -> None:
     with start(run) as process:
         code = process.wait()
     check(run, code)
+
+
+def train_all(wanted: Sequence[Run], *, jobs: int) -> list[bool]:
+    """Trains, `jobs` at a time, each on cores of its own; returns which runs came to their end: the others diverged.
+
+    Raises `TrainingError` when one fails otherwise; those that are at work then end first, and no other is begun.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    shares: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
+    for i in range(jobs):
+        shares.put(cores[i * len(cores) // jobs : (i + 1) * len(cores) // jobs])
+
+    def one(run: Run) -> bool:
+        sys.stderr.write(f"\n{run.workdir}\n")
+        try:
+            train(run)
+        except TrainingError as error:
+            if error.exit_code != TrainingError.exit_code:
+                raise
+            return False
+        return True
+
+    def take_cores() -> None:
+        if jobs > 1 and (share := shares.get()):
+            os.sched_setaffinity(0, share)  # of this thread; what it starts inherits them
+
+    with ThreadPoolExecutor(jobs, initializer=take_cores) as pool:
+        try:
+            return list(pool.map(one, wanted))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def seeds(text: str) -> list[int]:
+    """The value of --seeds."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds={text}: expected whole numbers with commas between them, such as 0,1,2") from error
+    if len(set(found)) < len(found):
+        raise ConfigError(f"--seeds={text}: every seed once")
+    return found
+
+
+def result(workdir: Path) -> dict[str, Any]:
+    """What tables are made of: the numbers of val and, where there is one, test; seconds and parameters."""
+    found: dict[str, Any] = {}
+    for split in ("val", "test"):
+        if report := numbers(workdir, split):
+            found[split] = {name: report[name] for name in (*NUMBERS, "loss", "n", "step", "slices")}
+            found["seconds"] = report["seconds"]
+    text = (workdir / "parameters.txt").read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
+    found["parameters"] = int(text.split()[1].replace(",", ""))  # `Total: 1,234 -- 4,936 bytes`
+    return found
 
 
 def numbers(workdir: Path, split: str) -> dict[str, Any]:

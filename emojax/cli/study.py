@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workdir", required=True, help="folder; every run gets WORKDIR/RECIPE-VARIANT/seedN")
     parser.add_argument("--seeds", default="0", help="comma-separated seeds (default: 0)")
     options, overrides = runs.parse(parser, arguments)
-    seeds = _seeds(options.seeds)
+    seeds = runs.seeds(options.seeds)
     names = [_name(recipe) for recipe in options.recipes]
     if len(set(names)) < len(names):
         raise ConfigError(f"two of the recipes are called the same: {', '.join(names)}")
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         for seed in seeds:
             sys.stderr.write(f"\n{name}, seed {seed}\n")
             runs.train(runs.Run(recipe, folder / name / f"seed{seed}", (*overrides, f"--config.seed={seed}")))
-    found = {name: [_result(folder / name / f"seed{seed}") for seed in seeds] for name in names}
+    found = {name: [runs.result(folder / name / f"seed{seed}") for seed in seeds] for name in names}
     table = _table(found)
     write_json(folder / "study.json", {"seeds": seeds, "overrides": overrides, "runs": found})
     write_text(folder / "study.md", table + "\n")
@@ -45,31 +45,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(part) for part in text.split(",")]
-        if len(set(seeds)) < len(seeds):
-            raise ConfigError(f"--seeds={text}: every seed once")
-        return seeds
-    except ValueError as error:
-        raise ConfigError(f"--seeds={text}: expected whole numbers with commas between them, such as 0,1,2") from error
-
-
 def _name(recipe: str) -> str:
     file, variant = recipes.split(recipe)
     return Path(file).stem + (f"-{variant}" if variant else "")
-
-
-def _result(workdir: Path) -> dict:
-    """What the table is made of: the numbers of val and, where there is one, test."""
-    result: dict = {}
-    for split in ("val", "test"):
-        if report := runs.numbers(workdir, split):
-            result[split] = {name: report[name] for name in (*runs.NUMBERS, "loss", "n", "step", "slices")}
-            result["seconds"] = report["seconds"]
-    text = (workdir / "parameters.txt").read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
-    result["parameters"] = int(text.split()[1].replace(",", ""))  # `Total: 1,234 -- 4,936 bytes`
-    return result
 
 
 def _table(found: dict[str, list[dict]]) -> str:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 METHODS = ("grid", "random", "tpe")
 
-UNTOUCHED = ("--config.eval.test=0", "--config.monitor.pictures=0")
-"""Knobs of a trial: a search that sees test is no search on val."""
-
 
 def main(arguments: list[str]) -> int:
     """Trains what is missing, then prints the table and writes it to WORKDIR/sweep.md and sweep.json."""
@@ -150,7 +147,7 @@ class _Sweep:
 
     def _train(self, trial: Trial, knobs: dict[str, str]) -> tuple[float, bool]:
         """(value on val, whether the trial was pruned) of one run, in a process of its own."""
-        run = runs.Run(self._options.config, self._place(knobs), (*self._overrides, *UNTOUCHED, *_flags(knobs)))
+        run = runs.Run(self._options.config, self._place(knobs), (*self._overrides, *runs.UNTOUCHED, *_flags(knobs)))
         run.workdir.parent.mkdir(exist_ok=True)
         process = runs.start(run)
         told = 0

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from emojax.data import copies, near_duplicates
+from emojax.data import copies
 from emojax.data.checks import Progress
 from emojax.data.copies import Copies
 from emojax.data.corrections import Row
-from emojax.errors import DataError
 from emojax.types import Dataset
-
-_LARGER = 4.0
-"""An image whose longer side is this many times the median, or one part of it, stands out."""
-
-_SPREADS = 4.0
-"""Standard deviations (from the median absolute deviation) by which a brightness stands out."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,8 +51,6 @@ class Audit:
 def audit(dataset: Dataset, digests: Mapping[str, list[str]], *, progress: Progress) -> Audit:
     """Looks at every image of an opened data set; `digests` as for `copies.find`."""
     found = copies.find(dataset, digests, across=False, cache=None, progress=progress)
-    if found.looks is None:
-        raise DataError(f"{dataset.name}: no image was looked at")
     splits = [dataset.splits[name] for name in found.names]
     label = np.concatenate([split.label.argmax(1) for split in splits])
     classes = dataset.class_names
@@ -72,32 +63,21 @@ def audit(dataset: Dataset, digests: Mapping[str, list[str]], *, progress: Progr
     low, high = np.full(group.max() + 1, len(classes)), np.full(group.max() + 1, -1)
     np.minimum.at(low, group, label)
     np.maximum.at(high, group, label)
-    looks, content = found.looks, found.content
-    flat = near_duplicates.flat(looks.thumbs)[content]
+    content, odd = found.content, found.outliers
+
+    def records_of(contents: Iterable[int]) -> list[int]:
+        return np.flatnonzero(np.isin(content, list(contents))).tolist()
+
     return Audit(
         records=records,
         copies=found,
-        sizes=tuple(_sizes(looks.size[content])),
-        brightness=tuple(_brightness(looks.brightness[content])),
-        flat=tuple(np.flatnonzero(flat).tolist()),
+        sizes=tuple((i, odd.sizes[int(content[i])]) for i in records_of(odd.sizes)),
+        brightness=tuple((i, odd.brightness[int(content[i])]) for i in records_of(odd.brightness)),
+        flat=tuple(records_of(odd.flat)),
         group=group,
         leaked=found.leaked(),
         conflicting=(low != high)[group],
     )
-
-
-def _sizes(size: np.ndarray) -> Iterator[tuple[int, str]]:
-    longer = size.max(1).astype(float)
-    factor = np.maximum(longer, 1) / max(1.0, float(np.median(longer)))
-    for i in np.flatnonzero((factor >= _LARGER) | (factor <= 1 / _LARGER)).tolist():
-        yield i, f"{size[i, 0]} x {size[i, 1]} pixels"
-
-
-def _brightness(value: np.ndarray) -> Iterator[tuple[int, str]]:
-    middle = np.median(value)
-    spread = max(1.0, 1.4826 * float(np.median(np.abs(value - middle))))
-    for i in np.flatnonzero(np.abs(value - middle) > _SPREADS * spread).tolist():
-        yield i, f"mean brightness {value[i]:.0f} of 255"
 
 
 def cleaned(dataset: Dataset, original: Dataset, found: Audit) -> list[Row]:

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from emojax import files
-from emojax.data import alignment, near_duplicates, splits, thumbnails
+from emojax.data import alignment, near_duplicates, outliers, splits, thumbnails
 from emojax.data.checks import Progress
 from emojax.data.near_duplicates import Pairs
+from emojax.data.outliers import Outliers
 from emojax.data.tables import SPLITS
 from emojax.data.thumbnails import Looks
 from emojax.types import Dataset, Split
@@ -32,7 +33,7 @@ class Copies:
       pairs: contents that show one picture although their bytes differ.
       alike: contents of different classes that look the same, and may be two pictures: two drawings that differ in
         little but what they express. They are no copies, no leaks and no conflicts.
-      looks: of the C contents, or None where the pairs came from the cache.
+      outliers: contents that stand out.
     """
 
     split: np.ndarray
@@ -40,7 +41,7 @@ class Copies:
     content: np.ndarray
     pairs: Pairs
     alike: Pairs
-    looks: Looks | None
+    outliers: Outliers
 
     def groups(self) -> np.ndarray:
         """int64 [N]: records that show one picture, directly or through others, have one number."""
@@ -87,7 +88,7 @@ def find(
     Args:
       digests: split -> a digest of the bytes of each record.
       across: only pairs of different splits are looked for, which is all that leaks need; otherwise all.
-      cache: JSON file that keeps the pairs for as long as contents and splits stay the same; made when missing.
+      cache: JSON file that keeps pairs and outliers while contents and splits stay the same; made when missing.
       progress: called with (images done, images in all) now and then.
     """
     names = tuple(name for name in SPLITS if name in dataset.splits)
@@ -101,9 +102,10 @@ def find(
     key = _key(number, groups, across=across)
     label = np.concatenate([dataset.splits[name].label.argmax(1) for name in names])
     if known := _load(cache, key):
-        return Copies(split, names, content, *_sorted_out(known, content, label), None)
+        pairs, odd = known
+        return Copies(split, names, content, *_sorted_out(pairs, content, label), odd)
     if across and len(names) == 1:
-        return Copies(split, names, content, near_duplicates.none(), near_duplicates.none(), None)
+        return Copies(split, names, content, near_duplicates.none(), near_duplicates.none(), Outliers())
     looks = _looks(dataset, names, first, split, progress)
     total = len(first)
     poll = functools.partial(progress, total, total)
@@ -112,8 +114,9 @@ def find(
         # Each search looks at the most similar candidates only; across splits, nothing that training finds is missed.
         pairs = near_duplicates.merged(near_duplicates.search(looks.thumbs, poll=poll), pairs)
     assert pairs is not None
-    _save(cache, key, pairs)
-    return Copies(split, names, content, *_sorted_out(pairs, content, label), looks)
+    odd = outliers.find(looks, content)
+    _save(cache, key, pairs, odd)
+    return Copies(split, names, content, *_sorted_out(pairs, content, label), odd)
 
 
 def _sorted_out(pairs: Pairs, content: np.ndarray, label: np.ndarray) -> tuple[Pairs, Pairs]:
@@ -196,21 +199,23 @@ def _key(contents: Mapping[str, int], groups: np.ndarray, *, across: bool) -> st
     return digest.hexdigest()
 
 
-def _load(cache: Path | None, key: str) -> Pairs | None:
+def _load(cache: Path | None, key: str) -> tuple[Pairs, Outliers] | None:
     try:
         stored = files.parse_json(cache.read_text(encoding="utf-8")) if cache else {}
         if stored.get("key") != key:
             return None
         index = np.array(stored["index"], np.int64).reshape(-1, 2)
         numbers = (np.array(stored[name], np.float32) for name in ("detail", "worst"))
-        return Pairs(index, np.array(stored["mirrored"], bool), *numbers)
+        pairs = Pairs(index, np.array(stored["mirrored"], bool), *numbers)
+        sizes, brightness = ({int(i): str(t) for i, t in stored[name].items()} for name in ("sizes", "brightness"))
+        return pairs, Outliers(sizes, brightness, tuple(map(int, stored["flat"])))
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None  # no cache, or not ours: the search is simply made again
 
 
-def _save(cache: Path | None, key: str, pairs: Pairs) -> None:
+def _save(cache: Path | None, key: str, pairs: Pairs, odd: Outliers) -> None:
     if cache is None:
         return
-    values = {name: getattr(pairs, name).tolist() for name in Pairs.__slots__}
+    values = {name: getattr(pairs, name).tolist() for name in Pairs.__slots__} | dataclasses.asdict(odd)
     with contextlib.suppress(OSError):  # a cache that cannot be written is no error
         files.write_text(cache, json.dumps({"key": key, **values}, separators=(",", ":")))

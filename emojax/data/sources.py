@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from emojax.config import DataConfig
-from emojax.data import checks, copies, folds, splits
+from emojax.data import checks, copies, findings, folds, splits
 from emojax.data.checks import Progress
 from emojax.data.formats import read
 from emojax.data.tables import SPLITS
 from emojax.errors import DataError
-from emojax.types import Dataset, Joined, Picked, Split
+from emojax.types import Dataset, Found, Joined, Picked, Split
 
 
 def open_dataset(
@@ -42,12 +42,13 @@ def open_dataset(
     """
     progress = progress or (lambda done, total: None)
     dataset, digests = open_with_digests(config, cache=cache, progress=progress, listed=listed)
-    leaked, notes = None, tuple(checks.leaks(digests))
+    leaked, notes, known = None, tuple(checks.leaks(digests)), dict(dataset.findings)
     if config.leak_check:
         kept = cache.with_name("copies.json") if cache else None
         found = copies.find(dataset, digests, across=True, cache=kept, progress=progress)
         leaked, notes = copies.leaks(dataset, found)
-    return dataclasses.replace(dataset, notes=(*dataset.notes, *notes), leaked=leaked)
+        known |= findings.of_copies(dataset, found)
+    return dataclasses.replace(dataset, notes=(*dataset.notes, *notes), leaked=leaked, findings=known)
 
 
 def open_with_digests(
@@ -115,6 +116,7 @@ def _without_unreadable(
     digests: dict[str, list[str]] = {}
     skipped: list[tuple[str, str]] = []
     lost: set[str] = set()
+    unreadable: dict[str, Found] = {}
     for name, split in dataset.splits.items():
         scan = checks.scan(split, cache=memory, progress=lambda done, _, before=before: progress(before + done, total))
         before += len(split)
@@ -125,13 +127,22 @@ def _without_unreadable(
         kept[name] = whole if len(good) == len(split) else whole.take(good)
         digests[name] = [stays.get(i, scan.digest[i]) for i in good]
         lost.update(str(split.id[i]) for i in stays)
+        gone = [(str(split.id[i]), reason) for i, reason in scan.reason.items() if i not in stays]
+        unreadable[name] = Found(len(gone), tuple(gone[: findings.EXAMPLES]))
     memory.save()
     checks.check_bad(skipped, total=total, limit=config.bad_limit)
     left_out = tuple((name, reason) for name, reason in skipped if name not in lost)
     notes = tuple(
         f"{name} could be read before and no longer can: {reason}" for name, reason in skipped if name in lost
     )
-    return dataclasses.replace(dataset, splits=kept, skipped=left_out, notes=(*dataset.notes, *notes)), digests
+    made = dataclasses.replace(
+        dataset,
+        splits=kept,
+        skipped=left_out,
+        notes=(*dataset.notes, *notes),
+        findings={"unreadable": unreadable},
+    )
+    return made, digests
 
 
 def _with_all_splits(

@@ -16,7 +16,7 @@ from emojax.report import decisions, page
 from emojax.report.leaks import Stamp, stamp
 from emojax.report.run import Compared, RunInfo, StageRow
 from emojax.report.stages import compared_lines, number_lines, stage_lines, stage_rows
-from emojax.types import Predictions
+from emojax.types import Dataset, Predictions
 
 __all__ = [
     "Compared",
@@ -29,7 +29,11 @@ __all__ = [
     "stage_rows",
     "stamp",
     "write",
+    "write_data",
 ]
+
+DATA = "data.json"
+"""In the folder of a report: the splits, and what the check before training found."""
 
 
 def write(
@@ -75,6 +79,18 @@ def write(
     text = page.page(split, report, bounds, predictions, run, leaks, decisions.section(split, sure, order), groups)
     write_text(folder / f"{split}.md", text)
     write_text(folder / "summary.md", page.index(_numbers(folder)))
+
+
+def write_data(folder: Path, dataset: Dataset) -> None:
+    """Writes what is known of the data before training: images per split and class, and what the check found."""
+    splits = {name: split.label.argmax(1) for name, split in dataset.splits.items()}
+    classes = {
+        name: {split: int((label == k).sum()) for split, label in splits.items()}
+        for k, name in enumerate(dataset.class_names)
+    }
+    found = {kind: {name: part._asdict() for name, part in parts.items()} for kind, parts in dataset.findings.items()}
+    sizes = {name: len(label) for name, label in splits.items()}
+    write_json(Path(folder) / DATA, {"splits": sizes, "classes": classes, "findings": found})
 
 
 def content(split: str, report: Report, bounds: Intervals, run: RunInfo, leaks: Stamp | None) -> dict[str, Any]:

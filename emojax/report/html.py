@@ -9,7 +9,7 @@ from typing import Any
 
 from emojax import __version__, jsonl, predictions_csv, workdir
 from emojax.files import write_text
-from emojax.report import html_sections, html_split
+from emojax.report import DATA, html_data, html_sections, html_split
 from emojax.report.html_sections import read_json
 from emojax.report.pictures import Pictures, Source
 
@@ -60,7 +60,7 @@ def write(folder: Path, *, source: Source | None, previous: Path | None = None) 
         ("calibration", "Calibration", html_sections.probabilities(macros, judged)),
         ("slices", "Slices", html_sections.slices(macros, contents)),
         ("training", "Training", html_sections.training(macros, folder)),
-        ("data", "Data", html_sections.data(macros, contents)),
+        ("data", "Data check", html_data.section(macros, contents, read_json(report / DATA))),
         ("how", "How it was made", html_sections.how(macros, contents, folder)),
         ("previous", "Against the run before", html_sections.against(macros, contents, folder, previous)),
     ]

@@ -97,15 +97,6 @@ def training(macros: Any, folder: Path) -> Any:
     )
 
 
-def data(macros: Any, contents: Contents) -> Any:
-    """The images that could not be read."""
-    content = next(iter(contents.values()))
-    if not content.get("skipped"):
-        return ""
-    rows = [(row["id"], row["reason"]) for row in content["skipped"][:MOST]]
-    return macros.table(["Image that could not be read", "Reason"], rows, left=2)
-
-
 def how(macros: Any, contents: Contents, folder: Path) -> Any:
     """Seed, time, knobs and environment."""
     content = next(iter(contents.values()))
