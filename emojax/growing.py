@@ -91,7 +91,7 @@ def about_file(path: Path) -> Path:
 
 def _settle_about(path: Path, about: Row) -> None:
     """Writes `FILE.about.json`, or compares it when there is a table already."""
-    wanted, note = json.loads(json.dumps(plain(about))), about_file(path)
+    wanted, note = parse_json(json.dumps(plain(about))), about_file(path)
     started = any(f.is_file() and f.stat().st_size for f in (path, partial_file(path)))
     if not started:
         write_json(note, wanted)

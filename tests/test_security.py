@@ -50,7 +50,7 @@ MAY_RUN = {  # who starts code, and which: everything else may not
     "recipes.py": {"runpy"},  # the recipe that the user names
     "resume.py": {"subprocess"},  # emojax itself
     "runs.py": {"subprocess"},
-    "launch.py": {"subprocess", "socket"},
+    "launch.py": {"subprocess", "socket", "ctypes"},  # prctl(2): processes end with their launcher
     "server.py": {"socket"},  # the one that `emojax serve` listens on
     "memory.py": {"ctypes"},  # a setting of the C library
     "workers.py": {"ctypes"},  # the type of shared memory
