@@ -28,6 +28,7 @@ ROWS = [
         "figures",
         "drawing",
         "spikes",
+        "tensor_file",
     ],
     ["parallel"],
     [
