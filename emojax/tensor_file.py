@@ -126,12 +126,12 @@ def _opened(path: Path) -> safe_open:
     """A safetensors file whose offsets tile it without overlap, which the library checks."""
     with path.open("rb") as file:
         first = file.read(8)
-    if first[:2] == b"PK" or first[:1] == b"\x80":
+    size = int.from_bytes(first, "little")
+    if size > MAX_HEADER and first[:2] in (b"PK", *(bytes((128, protocol)) for protocol in range(2, 6))):
         raise CheckpointError(
             f"{_told(path)}: expected safetensors, found a pickle as torch.save writes it, which can run code; "
             "scripts/torch_to_safetensors.py converts it where torch is installed"
         )
-    size = int.from_bytes(first, "little")
     if len(first) == 8 and size > MAX_HEADER:
         raise CheckpointError(f"{_told(path)}: expected a header of at most {MAX_HEADER:,} bytes, found {size:,}")
     try:

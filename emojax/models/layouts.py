@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from emojax import preprocess
+
 _LITE = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
 _CAFFE = {"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": (1 / 255,) * 3}
 """Colours 0 to 255 less these means, undivided."""
+_IMAGENET = {"mean": preprocess.MEAN, "std": preprocess.STD}
 _BILINEAR = {"interpolation": "bilinear"}
 _TENSORFLOW = {"padding": "same", "norm_epsilon": 1e-3}
 
@@ -34,7 +37,7 @@ class Layout:
 
 
 LAYOUTS = (
-    Layout("pytorch_resnet_cifar10", r"resnet(20|32|44|56)", r"linear\.weight", r"layer4\..*"),
+    Layout("pytorch_resnet_cifar10", r"resnet(20|32|44|56)", r"linear\.weight", r"layer4\..*", _IMAGENET),
     Layout("torchvision or timm ResNet", r"resnet\d+", r"layer1\.0\.conv1\.weight"),
     Layout("timm ConvNeXt", r"convnext_.*", r"stages\.0\.blocks\.0\.conv_dw\.weight"),
     Layout("torchvision ConvNeXt", r"convnext_.*", r"features\.1\.0\.layer_scale", knobs=_BILINEAR),

@@ -245,6 +245,47 @@ def candidates(source: Source) -> list[str]:
     return [name for variants, _ in FAMILIES for name in variants if re.fullmatch(family, name)]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Match:
+    """The network that weights are of: `ModelConfig.name`, `stem` and the number of classes."""
+
+    name: str
+    stem: str
+    classes: int
+
+
+def recognised(source: Source, *, name: str = "", stem: str = "") -> Match | None:
+    """The network with exactly the shapes of a file, of those called `name` with the stem `stem` where given; None when
+    there is none."""
+    from emojax.models import build, names
+
+    if name and name not in names():
+        raise ConfigError(f"expected a network out of {', '.join(names())}, found {name!r}")
+    # Only shapes count here: a broadcast zero has them, and takes no memory.
+    zeros = {
+        _bare(key): np.broadcast_to(np.float32(0), entry.shape)
+        for key, entry in source.header.entries.items()
+        if not key.endswith("num_batches_tracked")
+    }
+    for candidate in [name] if name else candidates(source):
+        for each in [stem] if stem else ["imagenet", "small"]:
+            match = _fits(build, ModelConfig(name=candidate, stem=each), zeros, own=source.own is not None)
+            if match:
+                return match
+    return None
+
+
+def _fits(build: Any, config: ModelConfig, zeros: dict[str, np.ndarray], *, own: bool) -> Match | None:
+    try:
+        model = build(config, 2)
+        found = zeros if own else paths.flatten(dict(zip(_TREES, model.from_torch(zeros), strict=True)))
+        classes = found["params/head/dense/bias"].shape[0]
+        fitted(found, shapes_of(build(config, classes)), reinit="", where="")
+    except (CheckpointError, ConfigError, KeyError, IndexError, ValueError):
+        return None  # another network
+    return Match(config.name, config.stem, classes)
+
+
 def shapes_of(model: Model, image_size: int = 64) -> tuple[Tree, Tree]:
     """Shapes of (params, model_state)."""
     return jax.eval_shape(lambda: model.init(jax.random.key(0), max(image_size, model.min_size)))
