@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import shared_data
 from test_models_large import golden, theirs
 
 from emojax import models
@@ -77,7 +78,7 @@ def agrees(net, name, folder, *, architecture="", size=65):
     params, stats = pretrained.merged(*like, pretrained.load(model, config.model, like))
     got = np.asarray(jax.jit(lambda p, s, x: model.apply(p, s, x, train=False)[0].logits)(params, stats, image))
     assert np.abs(expected).max() > 0.1 and np.abs(expected[0] - expected[1]).max() > 0.01, "too even to tell"
-    assert np.abs(got - expected).max() < 1e-4
+    assert np.abs(got - expected).max() < 1e-4 * max(1.0, np.abs(expected).max() / 10)  # float32 has seven digits
     return config
 
 
@@ -118,10 +119,12 @@ def test_other_input_channels_undo_what_timm_does(channels, tmp_path):
     np.testing.assert_allclose(back, want, atol=1e-5)
 
 
-def test_real_efficientnet_lite0_agrees_with_timm(shared, tmp_path):
+def test_real_efficientnet_lite0_agrees_with_timm():
     """The same file, in timm under timm's names."""
     torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
-    path = shared / "data/pretrained/efficientnet_lite0_imagenet.safetensors"
+    path = (shared_data() or Path()) / "pretrained/efficientnet_lite0_imagenet.safetensors"
+    if not path.is_file():
+        pytest.skip("no real weights here")
     model = models.build(ModelConfig(name="efficientnet_lite0", padding="same", norm_epsilon=1e-3), 1000)
     params, stats = pretrained.merged(
         *pretrained.shapes_of(model),
@@ -178,7 +181,10 @@ def test_pickled_weights_are_converted(tmp_path):
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
     ran = subprocess.run(
-        [*script, str(tmp_path / "evil.pth"), str(tmp_path / "evil.safetensors")], capture_output=True, text=True
+        [*script, str(tmp_path / "evil.pth"), str(tmp_path / "evil.safetensors")],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert ran.returncode and "no plain weights" in ran.stderr and "Traceback" not in ran.stderr
     assert not (tmp_path / "canary").exists() and not (tmp_path / "evil.safetensors").exists()

@@ -8,6 +8,7 @@ prediction do the same.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import re
 from collections.abc import Mapping
@@ -288,4 +289,7 @@ def _fits(build: Any, config: ModelConfig, zeros: dict[str, np.ndarray], *, own:
 
 def shapes_of(model: Model, image_size: int = 64) -> tuple[Tree, Tree]:
     """Shapes of (params, model_state)."""
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), max(image_size, model.min_size)))
+    side = max(image_size, model.min_size)
+    image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+    tree: Any = jax.eval_shape(functools.partial(model.module.init, train=False), jax.random.key(0), image)
+    return tree["params"], tree.get("batch_stats", {})
