@@ -19,7 +19,7 @@ from conftest import shared_data
 from jax import lax
 from safetensors.numpy import save_file
 
-from emojax import checkpoint, cli, models, paths, predict, tensor_file, train, wiring
+from emojax import checkpoint, cli, models, paths, predict, tensor_file, train
 from emojax.config import Config, ModelConfig, StageConfig
 from emojax.data import transforms
 from emojax.errors import CheckpointError, ConfigError
@@ -230,7 +230,7 @@ def test_knobs_that_make_no_sense_are_refused(knobs, message):
 
 
 def test_mean_and_deviation_are_those_of_the_network():
-    image = np.arange(2 * 2 * 3, dtype=np.uint8).reshape(1, 2, 2, 3) * 20
+    image = jnp.arange(2 * 2 * 3, dtype=jnp.uint8).reshape(1, 2, 2, 3) * 20
     model = models.build(ModelConfig(name="resnet18", mean=(127 / 255,) * 3, std=(128 / 255,) * 3, **SMALL), 3)
     np.testing.assert_allclose(model.normalised(image), (image - 127.0) / 128, atol=1e-6)
     np.testing.assert_array_equal(models.build(ModelConfig(**SMALL), 3).normalised(image), normalise(image))
@@ -244,21 +244,24 @@ def test_config_json_of_timm():
     assert layouts.of_timm({"pretrained_cfg": {"mean": "x", "std": [1, 2], "interpolation": "random"}}) == {}
 
 
+def start(config, workdir):
+    """The state with which a run starts or goes on."""
+    with pytest.MonkeyPatch.context() as patch:
+        kept = []
+        patch.setattr(train, "_train", lambda run, state, loop: kept.append(jax.device_get(state)) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train.run(config, workdir)
+    return kept[0]
+
+
 def test_a_run_starts_from_weights_and_goes_on_without_them(tmp_path):
     folder, file = tiny.make_folder(tmp_path / "data"), tmp_path / "w.safetensors"
     config = tiny.config(folder, stages=(StageConfig(epochs=1),))
     knobs = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear"}
     arrays = own_file(file, config.model, 1000, knobs=knobs)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(file)))
-    with pytest.MonkeyPatch.context() as patch:
-        started = []
-        begin = wiring.initial_state
-        patch.setattr(wiring, "initial_state", lambda parts: started.append(begin(parts)) or started[0])
-        kept = []
-        patch.setattr(train, "_train", lambda run, state, loop: kept.append(jax.device_get(state)) or 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            train.run(config, tmp_path / "first")
-    state = kept[0]
+    state = start(config, tmp_path / "first")
+    assert state.step == 0
     found = paths.flatten({"params": state.params, "model_state": state.model_state})
     for path, array in found.items():
         if "/head/dense/" in path:
@@ -270,7 +273,7 @@ def test_a_run_starts_from_weights_and_goes_on_without_them(tmp_path):
     train.run(config, tmp_path / "run")
     file.unlink()
     (tmp_path / "run/finished.json").unlink()
-    train.run(config, tmp_path / "run")
+    assert start(config, tmp_path / "run").step == 3
     _, meta, _ = checkpoint.load_weights(tmp_path / "run", which="best")
     assert meta.config.model.mean == (0.5, 0.4, 0.3) and meta.config.eval.interpolation == "bilinear"
     assert len(meta.config.model.weights_sha256) == 64

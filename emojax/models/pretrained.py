@@ -262,6 +262,9 @@ def recognised(source: Source, *, name: str = "", stem: str = "") -> Match | Non
 
     if name and name not in names():
         raise ConfigError(f"expected a network out of {', '.join(names())}, found {name!r}")
+    if source.own is not None and not name:
+        own = {key: source.own.get(key) for key in ("name", "stem")}
+        name, stem = (str(own["name"]), stem or str(own["stem"])) if own["name"] in names() else ("", stem)
     # Only shapes count here: a broadcast zero has them, and takes no memory.
     zeros = {
         _bare(key): np.broadcast_to(np.float32(0), entry.shape)
