@@ -137,7 +137,7 @@ class AugmentConfig:
     erase: float = 0.0
     """Probability of random erasing (Zhong et al. 2017, arXiv:1708.04896): one rectangle of other pixels."""
     erase_fill: str = "mean"
-    """mean: ImageNet's mean colour, 0 after normalisation. noise: every pixel N(0, 1) after normalisation."""
+    """mean: ImageNet's mean colour. noise: every pixel normal, with ImageNet's mean and deviation."""
     erase_area: tuple[float, float] = (0.02, 0.3333)
     """Random erasing: share of the area, uniform."""
     erase_ratio: tuple[float, float] = (0.3, 3.3)
@@ -163,9 +163,25 @@ class ModelConfig:
     """Which network."""
 
     name: str = "resnet18"
-    """Body: resnet18 ... resnet152, convnext_atto ... convnext_large, mobilenet_inspired, squeezenet_inspired,
-    resnet_inspired, mobilenetv3_small/large, squeezenet1_1, efficientnet_b0 ... b3, efficientnet_lite0,
-    vit_small_patch16, vit_base_patch16 (`emojax.models.names()`)."""
+    """Body: resnet18 ... resnet152, resnet20 ... resnet56 (CIFAR's), convnext_atto ... convnext_xlarge,
+    mobilenet_inspired, squeezenet_inspired, resnet_inspired, mobilenetv3_small/large, squeezenet1_1,
+    efficientnet_b0 ... b3, efficientnet_lite0, vit_small_patch16, vit_base_patch16 (`emojax.models.names()`)."""
+    weights: str = ""
+    """Pretrained weights to start from: a .safetensors or .npz file with the names of timm, torchvision or emojax, or
+    hf:ORG/NAME[/FILE] of the Hugging Face hub; empty = start anew. A resumed run does not need them."""
+    weights_sha256: str = ""
+    """With `weights`: SHA-256 of the file; another file is refused. Empty = any; the run records which it was."""
+    reinit: str = "^head/dense/"
+    """With `weights`: regex over parameter paths that start anew; all others must be in the file, in their shape."""
+    mean: tuple[float, ...] = ()
+    """Mean colour R, G, B in [0, 1] that is subtracted from images; empty = as `weights` say, or ImageNet's."""
+    std: tuple[float, ...] = ()
+    """Deviation of R, G, B that images are divided by; empty = as `weights` say, or ImageNet's."""
+    padding: str = ""
+    """equal: as torch pads. same: EfficientNet and MobileNetV3 pad as TensorFlow does where maps are halved. valid:
+    SqueezeNet's pools leave out windows that reach over the edge, as Keras does. Empty = as `weights` say, or equal."""
+    norm_epsilon: float = 0.0
+    """EfficientNet, MobileNetV3: what batch norms add to the variance; 0 = as `weights` say, or as in torchvision."""
     stem: str = "imagenet"
     """ResNet: `imagenet` (7x7 stride 2, max-pool), `small` (3x3 stride 1), `small2` (3x3 stride 2). ConvNeXt:
     `imagenet` (patch 4) or `small` (patch 2)."""
@@ -459,6 +475,9 @@ class EvalConfig:
     """Evaluations without improvement of `metric` before the run stops early; 0 = never."""
     crop: float = 1.0
     """Side of the central crop as a share of the resized image: 0.875 resizes 224 px models' images to 256 first."""
+    interpolation: str = ""
+    """How evaluation resizes pictures: bicubic or bilinear, both antialiased; empty = as `model.weights` say, or
+    bicubic."""
     views: str = "center"
     """Test-time views that are averaged: center, center_crop, flip (2), six, eight, ten or sixteen; see
     `emojax/views.py`."""

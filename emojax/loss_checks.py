@@ -44,6 +44,9 @@ def check(config: Config) -> None:
     _check("model.importance", model.importance, not model.importance or wanted, "0 where no loss has importance")
     distils = any(stage.distill for stage in config.stages)
     _check("model.twins", model.twins, not (model.twins and distils), "0 where a stage distils")
+    _check(
+        "model.twins", model.twins, not (model.twins and model.weights), "0 with model.weights: one network has them"
+    )
     rules = ("lamb", "muon")  # they look at whole matrices, and twins share theirs
     fits = not (model.twins and config.optim.name in rules)
     _check("model.twins", model.twins, fits, f"0 with optim.name {' or '.join(rules)}")

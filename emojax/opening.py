@@ -9,6 +9,7 @@ import numpy as np
 from clu import parameter_overview
 
 from emojax import class_weights, config as config_lib, environment, parallel, plots
+from emojax.config import ModelConfig
 from emojax.monitor import Monitor
 from emojax.types import TrainState
 from emojax.visible import one_line
@@ -28,6 +29,7 @@ def introduce(parts: Parts, state: TrainState, monitor: Monitor, folder: Path, *
         "data": f"{one_line(dataset.name)}: {len(dataset.class_names)} classes ({names})",
         "images": f"{sizes}; {len(dataset.skipped)} unreadable ones left out" if dataset.skipped else sizes,
         "model": f"{config.model.name}, {parts.stages[0].image_size} px, {config.model.compute}",
+        **_weights(config.model),
         "devices": parallel.describe(),
         "run": f"{parts.stages[-1].stop:,} updates of {parts.update_images} images, {parts.per_epoch:.4g} an epoch",
     }
@@ -48,6 +50,14 @@ def introduce(parts: Parts, state: TrainState, monitor: Monitor, folder: Path, *
     if step == 0:
         steps = np.unique(np.linspace(0, parts.stages[-1].stop - 1, 500).astype(int))
         monitor.figure("learning_rate", 0, lambda: plots.learning_rate(steps, np.asarray(jax.vmap(parts.rate)(steps))))
+
+
+def _weights(model: ModelConfig) -> dict[str, str]:
+    """Where the parameters come from that do not start anew."""
+    if not model.weights:
+        return {}
+    anew = f"; anew: {model.reinit}" if model.reinit else ""
+    return {"weights": f"{one_line(model.weights)}, SHA-256 {model.weights_sha256[:12]}...{one_line(anew)}"}
 
 
 def _class_mass(parts: Parts) -> dict[str, str]:

@@ -22,7 +22,6 @@ from emojax.data import pipeline
 from emojax.data.storage import read_file
 from emojax.decision import Decision
 from emojax.errors import ConfigError
-from emojax.preprocess import normalise
 from emojax.scaling import Scaling
 from emojax.types import Batch, Predictions, Split, Tree
 
@@ -49,7 +48,7 @@ def inference_function(
 
     def infer(params: Tree, model_state: Tree, image: UInt8[Array, "B H W 3"]) -> Float[Array, "B K"]:
         def see(image: UInt8[Array, "B H W 3"]) -> Float[Array, "B K"]:
-            output, _ = model.apply(params, model_state, normalise(image), train=False)
+            output, _ = model.apply(params, model_state, model.normalised(image), train=False)
             return output.logits if average == "logits" else jax.nn.softmax(output.logits, axis=-1)
 
         if len(views) > 2:  # the network once in the program, not sixteen times
@@ -71,7 +70,7 @@ def explain_function(model: models.Model) -> Explain:
     """Where in an image the evidence for a class lies, see `models.class_activation`. Preprocessing is inside."""
 
     def explain(params: Tree, model_state: Tree, image: Any, classes: Any) -> Any:
-        return models.class_activation(model, params, model_state, normalise(image), classes)
+        return models.class_activation(model, params, model_state, model.normalised(image), classes)
 
     return jax.jit(explain)
 
@@ -229,6 +228,7 @@ class Classifier:
                 size=self.image_size,
                 crop=self.config.eval.crop,
                 fit=self.config.fit,
+                interpolation=self.config.eval.interpolation,
                 batch_size=batch_size,
                 process=parallel.process(),
             ) as batches:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
@@ -10,7 +12,9 @@ STD = (0.229, 0.224, 0.225)
 """ImageNet's channel means and standard deviations, for values in [0, 1] and RGB order."""
 
 
-def normalise(image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
-    """(image / 255 - MEAN) / STD, float32."""
-    scale = 1 / (255 * jnp.asarray(STD, jnp.float32))
-    return image.astype(jnp.float32) * scale - jnp.asarray(MEAN, jnp.float32) / jnp.asarray(STD, jnp.float32)
+def normalise(
+    image: UInt8[Array, "B H W 3"], mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+) -> Float[Array, "B H W 3"]:
+    """(image / 255 - mean) / std, float32."""
+    scale = 1 / (255 * jnp.asarray(std, jnp.float32))
+    return image.astype(jnp.float32) * scale - jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)

@@ -30,6 +30,7 @@ from emojax.data import checks
 from emojax.errors import CheckpointError, InterruptedRunError, TrainingError
 from emojax.judging import NotFiniteError, Run
 from emojax.loop import Loop
+from emojax.models import pretrained
 from emojax.monitor import Monitor
 from emojax.report import html
 from emojax.stages import Stage, check_length, due
@@ -53,8 +54,8 @@ def run(config: Config, workdir: str | Path) -> None:
       InterruptedRunError: SIGTERM or Ctrl-C; what was done is saved.
       EmojaxError: a knob, the data, the work directory or a checkpoint is not usable; the message says what to do.
     """
-    validate(config)
     folder = Path(workdir)
+    config = pretrained.resolved(validate(config), dirs.begun_with(folder))
     warning = parallel.join(config.parallel)
     with contextlib.ExitStack() as stack:
         with parallel.main_first():

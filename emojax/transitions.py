@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from emojax import averaging, checkpoint, parallel, paths, wiring
-from emojax.preprocess import normalise
 from emojax.stages import Stage
 from emojax.types import Batch, TrainState, Tree
 from emojax.wiring import Parts
@@ -131,7 +130,7 @@ def refreshed(parts: Parts, params: Tree, model_state: Tree, *, image_size: int)
     stop = min(stage.stop, stage.start + parts.config.average.refresh_batches)
 
     def apply_train(params: Tree, model_state: Tree, image: Any) -> Tree:
-        return parts.model.apply(params, model_state, normalise(image), train=True, key=parts.key)[1]
+        return parts.model.apply(params, model_state, parts.model.normalised(image), train=True, key=parts.key)[1]
 
     jitted = parts.compiled.setdefault("refresh", jax.jit(apply_train))
     with wiring.train_batches(parts, dataclasses.replace(stage, stop=stop), start=stage.start) as batches:

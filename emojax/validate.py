@@ -44,6 +44,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.compute": ("float32", "bfloat16"),
     "model.products": ("", "bfloat16"),
     "model.remat": ("", *layers.REMAT),
+    "model.padding": ("", "equal", "same", "valid"),
     "loss.name": tuple(losses.LOSSES),
     "loss.smoothing_style": tuple(losses.SMOOTHING),
     "loss.mixed": tuple(losses.MIXED),
@@ -59,6 +60,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "stages.views": ("", *views.VIEWS),
     "average.name": ("none", "ema", "swa", "ema+swa"),
     "eval.metric": metrics.NUMBERS,
+    "eval.interpolation": tuple(geometry.INTERPOLATIONS),
     "eval.views": tuple(views.VIEWS),
     "eval.view_average": ("probs", "logits"),
 }
@@ -108,6 +110,7 @@ _RANGES = {  # path: (lowest, highest, whether the ends are allowed)
     "model.head_scale": (0, 1e3, "[]"),
     "model.final_relu": (0, 1, "[]"),
     "model.layer_scale": (0, 1, "[]"),
+    "model.norm_epsilon": (0, 1, "[)"),
     "loss.smoothing": (0, 1, "[)"),
     "loss.smooth_mixed": (0, 1, "[]"),
     "loss.gamma": (0, 100, "[]"),

@@ -30,7 +30,7 @@ from emojax.config import Config
 from emojax.data import mixing, pipeline
 from emojax.data.workers import Watch
 from emojax.errors import CheckpointError, ConfigError
-from emojax.preprocess import normalise
+from emojax.models import pretrained
 from emojax.stages import Stage
 from emojax.types import Batch, Dataset, Predictions, Split, TrainState, Tree
 from emojax.views import VIEWS
@@ -140,12 +140,18 @@ def check_model(config: Config) -> None:
 
 
 def initial_state(parts: Parts) -> TrainState:
-    """The state before the first update, on every device."""
-    return parallel.put(parts.mesh, jax.jit(lambda key: _initial(parts, key))(parts.key), parts.config.parallel)
+    """The state before the first update, on every device. Raises as `pretrained.load` does."""
+    config, taken = parts.config, {}
+    if config.model.weights:
+        like = jax.eval_shape(lambda: parts.model.init(parts.key, parts.stages[0].image_size))
+        taken = pretrained.load(parts.model, config.model, like)
+    state = jax.jit(lambda key, taken: _initial(parts, key, taken))(parts.key, taken)
+    return parallel.put(parts.mesh, state, config.parallel)
 
 
-def _initial(parts: Parts, key: jax.Array) -> TrainState:
+def _initial(parts: Parts, key: jax.Array, taken: dict[str, Any]) -> TrainState:
     params, model_state = parts.model.init(key, parts.stages[0].image_size)
+    params, model_state = pretrained.merged(params, model_state, taken)
     average = averaging.init(parts.config.average, params, model_state)
     opt_state = optimizer(parts, parts.stages[0]).init(params)
     step, scale = jnp.zeros((), jnp.int32), jnp.ones((), jnp.float32)
@@ -158,7 +164,7 @@ def _initial(parts: Parts, key: jax.Array) -> TrainState:
 
 def state_shapes(parts: Parts, *, teacher: bool) -> TrainState:
     """The shapes of a state and where its arrays lie; `teacher`: of one that distils."""
-    like = jax.eval_shape(lambda: _initial(parts, parts.key))
+    like = jax.eval_shape(lambda: _initial(parts, parts.key, {}))
     if teacher:
         like = dataclasses.replace(like, teacher={"params": like.params, "model_state": like.model_state})
     return parallel.shapes(parts.mesh, like, parts.config.parallel)
@@ -213,7 +219,7 @@ def _compile(parts: Parts, stage: Stage) -> step.Step:
     weight = class_weights.weights(stage.loss.class_weights, parts.class_mass, beta=stage.loss.effective_beta)
     function = step.make(
         apply=parts.model.apply,
-        preprocess=normalise,
+        preprocess=parts.model.normalised,
         objective=objective.make(
             stage.loss,
             class_weight=weight,
@@ -284,6 +290,7 @@ def predictions(
         size=image_size,
         crop=config.eval.crop,
         fit=config.fit,
+        interpolation=config.eval.interpolation,
         batch_size=config.eval.batch_size or config.batch_size,
         workers=config.data.workers,
         watch=Watch.of(config.data, parts.say),

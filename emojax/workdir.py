@@ -72,9 +72,9 @@ def _holder(lock: int) -> str:
 
 
 def _settle_config(workdir: Path, config: Config) -> None:
-    path = workdir / CONFIG
-    if path.exists() and _has_begun(workdir):
-        changed = config_json.differences(read_config(workdir), config)
+    path, earlier = workdir / CONFIG, begun_with(workdir)
+    if earlier is not None:
+        changed = config_json.differences(earlier, config)
         if changed:
             raise WorkdirError(
                 f"--workdir={workdir} belongs to a run with another config:\n  "
@@ -90,6 +90,11 @@ def _settle_config(workdir: Path, config: Config) -> None:
 def _has_begun(workdir: Path) -> bool:
     """Whether there is something to lose: a first attempt that failed on bad data or a typo leaves nothing."""
     return (workdir / "metrics.jsonl").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
+
+
+def begun_with(workdir: Path) -> Config | None:
+    """The resolved config of a run that has begun; None before that."""
+    return read_config(workdir) if (workdir / CONFIG).exists() and _has_begun(workdir) else None
 
 
 def read_config(workdir: Path) -> Config:

@@ -60,7 +60,7 @@ def reduced(
         batch_size=batch_size,
         data=dataclasses.replace(config.data, path=str(path)),
         model=dataclasses.replace(
-            config.model, **sizes, **({} if own_compute else {"compute": "float32", "remat": ""})
+            config.model, **sizes, weights="", **({} if own_compute else {"compute": "float32", "remat": ""})
         ),
         schedule=dataclasses.replace(
             config.schedule,

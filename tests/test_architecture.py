@@ -31,6 +31,7 @@ ROWS = [
         "seen",
         "tracks",
         "video",
+        "tensor_file",
     ],
     ["parallel"],
     [

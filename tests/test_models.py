@@ -38,6 +38,9 @@ COUNTS = {  # torchvision 0.29 and timm 1.0 at 1000 classes
     "convnext_small": 50_223_688,
     "convnext_base": 88_591_464,
     "convnext_large": 197_767_336,
+    "convnext_xlarge": 350_196_968,
+    # The paper's 0.27, 0.46, 0.66 and 0.85 million at 10 classes, 990 more classes, and a first convolution of 7 x 7.
+    **{f"resnet{n}": c + 990 * 65 + 40 * 48 for n, c in ((20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018))},
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 from emojax import models, paths
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError
-from emojax.models import efficientnet, vit
+from emojax.models import efficientnet, layers, vit
 
 golden = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "make_golden_logits.py")))
 TINY = {
@@ -173,7 +173,7 @@ def test_blocks_add_their_input_where_the_shape_stays():
     """With nothing coming out of `project`, the block is its shortcut: x, or nothing where the map changes."""
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 6, 8), np.float32))
     for width, stride, expected in ((8, 1, x), (8, 2, 0 * x[:, ::2, ::2]), (16, 1, jnp.zeros((2, 6, 6, 16)))):
-        block = efficientnet.Block("full", width, 6, 3, stride, 0.0, jnp.float32)
+        block = efficientnet.Block("full", width, 6, 3, stride, 0.0, layers.ConvNorm)
         variables = jax.jit(lambda key, block=block: block.init(key, x, False))(jax.random.key(0))
         np.testing.assert_array_equal(block.apply(variables, x, False), expected)  # its kernels are zero
     assert variables["params"]["expand"]["conv"]["kernel"].shape == (1, 1, 8, 48)
@@ -183,7 +183,7 @@ def test_blocks_add_their_input_where_the_shape_stays():
 @pytest.mark.parametrize(("kind", "largest"), [("lite", 6.0), ("full", 8 / (1 + np.exp(-8.0)))])
 def test_activations_of_a_block(kind, largest):
     x = jnp.zeros((1, 1, 1, 1))
-    block = efficientnet.Block(kind, 1, 1, 3, 1, 0.0, jnp.float32)
+    block = efficientnet.Block(kind, 1, 1, 3, 1, 0.0, layers.ConvNorm)
     variables = block.init(jax.random.key(0), x, False)
     values = {"dwconv/norm/bias": 8.0, "project/conv/kernel": 1.0, "project/norm/scale": 1.0}
     params = paths.map_with_path(lambda path, a: jnp.full_like(a, values.get(path, 0.0)), variables["params"])

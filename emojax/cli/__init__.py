@@ -25,6 +25,7 @@ VERBS = {
     "ensemble": "average the predictions of several runs",
     "report": "write the HTML page of a finished run again",
     "data": "check a data set for copies and leaks, align faces, find label errors, pack it into one file per split",
+    "weights": "tell what pretrained weights are, and import them",
     "checkpoints": "list or verify the checkpoints of a run",
     "verify-resume": "prove on your recipe that a killed run loses nothing",
     "launch": "several processes of one training on this machine",

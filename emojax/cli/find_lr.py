@@ -29,12 +29,13 @@ def main(arguments: list[str]) -> int:
     from emojax.errors import ConfigError
     from emojax.files import write_bytes
     from emojax.main import config_from
+    from emojax.models import pretrained
     from emojax.stages import check_length
     from emojax.validate import validate
 
     if options.batches < 10 or not 0 < options.low < options.high:
         raise ConfigError("find-lr: expected --batches of 10 or more and 0 < --low < --high")
-    config = validate(config_from([f"--config={options.config}", *overrides]))
+    config = pretrained.resolved(validate(config_from([f"--config={options.config}", *overrides])))
     parallel.prepare()
     with parallel.mesh() as mesh:
         wiring.check(config)

@@ -170,6 +170,7 @@ class EvalBatch:
     size: int
     crop: float
     fit: str
+    interpolation: str = ""
 
     @property
     def layout(self) -> np.dtype:
@@ -185,7 +186,8 @@ class EvalBatch:
         readable = index >= 0
         for i in np.flatnonzero(readable):
             try:
-                transforms.fill_eval(image[i], self.images[int(index[i])], crop=self.crop, fit=self.fit)
+                found = self.images[int(index[i])]
+                transforms.fill_eval(image[i], found, crop=self.crop, fit=self.fit, interpolation=self.interpolation)
             except Unreadable:  # the file was changed after the check; an exception would end the whole stream
                 readable[i] = False
         image[~readable] = 0

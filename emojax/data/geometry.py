@@ -58,11 +58,19 @@ def reduction(box: Box, size: int) -> int:
     return 8 if room >= 8 else 4 if room >= 4 else 2 if room >= 2 else 1
 
 
-def resize(image: Image.Image, size: int, *, box: Box) -> Image.Image:
-    """`box` of a Pillow image as size x size pixels, for evaluation: bicubic, with antialiasing when it shrinks; pixels
-    outside the box do not contribute. Bicubic is what the ImageNet recipes of timm evaluate with, and Pillow computes
-    it in integers: the same on every machine."""
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+INTERPOLATIONS = {
+    "": Image.Resampling.BICUBIC,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+"""`EvalConfig.interpolation` -> what Pillow calls it."""
+
+
+def resize(image: Image.Image, size: int, *, box: Box, interpolation: str = "") -> Image.Image:
+    """`box` of a Pillow image as size x size pixels, for evaluation: with antialiasing when it shrinks; pixels outside
+    the box do not contribute. Bicubic is what the ImageNet recipes of timm evaluate with, and Pillow computes it in
+    integers: the same on every machine."""
+    return image.resize((size, size), INTERPOLATIONS[interpolation], box=box)
 
 
 _WIDEST = 2.236

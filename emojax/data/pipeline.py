@@ -149,6 +149,7 @@ def eval_batches(
     crop: float,
     batch_size: int,
     fit: str = "crop",
+    interpolation: str = "",
     workers: int = 0,
     watch: Watch | None = None,
     process: tuple[int, int] = (0, 1),
@@ -157,10 +158,10 @@ def eval_batches(
     cannot be read any more is black with weight 0.
 
     Args:
-      crop: `EvalConfig.crop`. The others: as in `train_batches`.
+      crop, interpolation: of `EvalConfig`. The others: as in `train_batches`.
     """
     share = _share(batch_size, process)
-    make = EvalBatch(split.images, split.label, split.weight, share, size, crop, fit)
+    make = EvalBatch(split.images, split.label, split.weight, share, size, crop, fit, interpolation)
     steps = range(-(-len(split) // batch_size))
     return Loader(make, steps, workers=workers, watch=watch or _default_watch())
 

@@ -223,7 +223,9 @@ def check_order(order: tuple[str, ...]) -> None:
         )
 
 
-def eval_image(data: bytes | np.ndarray, *, size: int, crop: float, fit: str = "crop") -> np.ndarray:
+def eval_image(
+    data: bytes | np.ndarray, *, size: int, crop: float, fit: str = "crop", interpolation: str = ""
+) -> np.ndarray:
     """The evaluation view: the central square of side `crop` x the shorter side, resized to size x size pixels; with
     the fit "squash" the centre of the whole picture.
 
@@ -231,17 +233,18 @@ def eval_image(data: bytes | np.ndarray, *, size: int, crop: float, fit: str = "
     1 x 4000 image from growing to 4000 size. Nothing random. Returns uint8 [size, size, 3]; raises `Unreadable`.
     """
     out = np.empty((size, size, 3), np.uint8)
-    fill_eval(out, data, crop=crop, fit=fit)
+    fill_eval(out, data, crop=crop, fit=fit, interpolation=interpolation)
     return out
 
 
-def fill_eval(out: np.ndarray, data: bytes | np.ndarray, *, crop: float, fit: str) -> None:
+def fill_eval(out: np.ndarray, data: bytes | np.ndarray, *, crop: float, fit: str, interpolation: str = "") -> None:
     """`eval_image` into `out`, uint8 [size, size, 3]."""
     opened = Opened(data)
-    fill_rgb(out, _cut(opened, geometry.central_box(*opened.size, crop=crop, fit=fit), len(out)))
+    box = geometry.central_box(*opened.size, crop=crop, fit=fit)
+    fill_rgb(out, _cut(opened, box, len(out), interpolation))
 
 
-def _cut(opened: Opened, box: geometry.Box, size: int) -> np.ndarray:
+def _cut(opened: Opened, box: geometry.Box, size: int, interpolation: str = "") -> np.ndarray:
     """Decodes no more than needed, and resizes `box` (in pixels of the full image) to a square of one or three
     channels."""
     if box == (0, 0, size, size) and opened.size == (size, size):
@@ -250,7 +253,7 @@ def _cut(opened: Opened, box: geometry.Box, size: int) -> np.ndarray:
     if image.size != opened.size:
         x, y = image.width / opened.size[0], image.height / opened.size[1]
         box = (box[0] * x, box[1] * y, min(image.width, box[2] * x), min(image.height, box[3] * y))
-    return np.asarray(geometry.resize(image, size, box=box))
+    return np.asarray(geometry.resize(image, size, box=box, interpolation=interpolation))
 
 
 def _spread(draw: float, largest: float) -> float:

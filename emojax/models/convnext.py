@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ VARIANTS = {
     "convnext_small": ((3, 3, 27, 3), (96, 192, 384, 768)),
     "convnext_base": ((3, 3, 27, 3), (128, 256, 512, 1024)),
     "convnext_large": ((3, 3, 27, 3), (192, 384, 768, 1536)),
+    "convnext_xlarge": ((3, 3, 27, 3), (256, 512, 1024, 2048)),
 }
 """name -> (blocks per stage, channels per stage)."""
 
@@ -124,6 +126,37 @@ _TORCH = (
 )
 
 
+_TO_TIMM = (
+    # torchvision: stem, stages and what is between them are one list.
+    (r"features\.0\.", lambda m: "stem."),
+    (r"features\.(\d*[13579])\.(\d+)\.", lambda m: f"stages.{int(m[1]) // 2}.blocks.{m[2]}."),
+    (r"features\.(\d+)\.", lambda m: f"stages.{int(m[1]) // 2}.downsample."),
+    (r"(.*)\bblock\.0\.", lambda m: f"{m[1]}conv_dw."),
+    (r"(.*)\bblock\.2\.", lambda m: f"{m[1]}norm."),
+    (r"(.*)\bblock\.3\.", lambda m: f"{m[1]}mlp.fc1."),
+    (r"(.*)\bblock\.5\.", lambda m: f"{m[1]}mlp.fc2."),
+    (r"(.*)\blayer_scale$", lambda m: f"{m[1]}gamma"),
+    (r"classifier\.0\.", lambda m: "head.norm."),
+    (r"classifier\.2\.", lambda m: "head.fc."),
+    # The authors.
+    (r"downsample_layers\.0\.", lambda m: "stem."),
+    (r"downsample_layers\.(\d+)\.", lambda m: f"stages.{m[1]}.downsample."),
+    (r"stages\.(\d+)\.(\d+)\.", lambda m: f"stages.{m[1]}.blocks.{m[2]}."),
+    (r"(.*)\bdwconv\.", lambda m: f"{m[1]}conv_dw."),
+    (r"(.*)\bpwconv([12])\.", lambda m: f"{m[1]}mlp.fc{m[2]}."),
+    (r"norm\.", lambda m: "head.norm."),
+    (r"head\.(?=weight|bias)", lambda m: "head.fc."),
+)
+"""(regex for the beginning of a name, what it becomes), one after the other."""
+
+
 def from_torch(state: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
-    """(params, {}) from the state dict of a timm ConvNeXt, as NumPy arrays; see `layers.rename_torch`."""
-    return layers.rename_torch(state, _TORCH)
+    """(params, {}) from the state dict of a ConvNeXt of timm, torchvision or the authors, as NumPy arrays; see
+    `layers.rename_torch`.
+    """
+    renamed = {}
+    for key, value in state.items():
+        for pattern, made in _TO_TIMM:
+            key = re.sub("^" + pattern, made, key)  # noqa: PLW2901
+        renamed[key] = value.reshape(-1) if key.endswith(".gamma") else value
+    return layers.rename_torch(renamed, _TORCH)

@@ -1,16 +1,16 @@
 """EfficientNet (Tan & Le 2019, arXiv:1905.11946) B0 to B3 as in torchvision, and Lite0 as in timm: with ReLU6 for SiLU
 and without squeeze-and-excitation.
 
-Convolutions pad equally on all sides, as both libraries do; the authors' own code and weights pad the smaller half
-first where a map is halved ("SAME"), and add 1e-3 instead of 1e-5 to the variances.
+Convolutions pad equally on all sides, as both libraries do; the authors' own code and weights (timm's `tf_`) pad the
+smaller half first where a map is halved (`ModelConfig.padding` same), and add 1e-3 instead of 1e-5 to the variances
+(`ModelConfig.norm_epsilon`).
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -52,12 +52,11 @@ class Block(nn.Module):
     size: int
     stride: int
     drop_path: float
-    dtype: Any
+    conv: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B Y X O"]:
-        channels, activation, y = x.shape[-1], _ACTIVATION[self.kind], x
-        conv = functools.partial(layers.ConvNorm, dtype=self.dtype)
+        channels, activation, y, conv = x.shape[-1], _ACTIVATION[self.kind], x, self.conv
         if self.ratio > 1:
             y = activation(conv(self.ratio * channels, 1, name="expand")(y, train))
         y = activation(conv(None, self.size, self.stride, name="dwconv")(y, train))
@@ -87,16 +86,18 @@ class EfficientNet(nn.Module):
         activation = _ACTIVATION[kind]
         make = layers.remat(Block, c.remat)
         rates = iter(layers.drop_path_rates(c.drop_path, self.depths))
-        x = activation(layers.ConvNorm(stem, 3, 2, dtype, name="stem")(x.astype(dtype), train))
+        same = c.padding == "same"
+        conv = functools.partial(layers.ConvNorm, dtype=dtype, epsilon=c.norm_epsilon or 1e-5, same=same)
+        x = activation(conv(stem, 3, 2, name="stem")(x.astype(dtype), train))
         for i, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):
             ratio, size, stride = STAGES[i]
-            block = functools.partial(make, kind, width, ratio, size, dtype=dtype)
+            block = functools.partial(make, kind, width, ratio, size, conv=conv)
             parts = [
                 (f"block{j + 1}", functools.partial(block, stride=1 if j else stride, drop_path=next(rates)))
                 for j in range(depth)
             ]
             x = layers.Stage(tuple(parts), name=f"stage{i + 1}")(x, train)
-        last = functools.partial(layers.ConvNorm, 4 * self.widths[-1], 1, 1, dtype)
+        last = functools.partial(conv, 4 * self.widths[-1], 1)
         x = layers.Stage((("block1", last),), name=f"stage{len(self.depths) + 1}")(x, train)
         return self.head(name="head")(activation(x), train)
 
@@ -142,22 +143,40 @@ _TIMM = {
     "conv_pwl": "project/conv",
     "bn3": "project/norm",
 }
-# In both libraries the first stage, which does not expand, numbers the parts of its blocks differently.
+_AUTHORS = {
+    "_expand_conv": "expand/conv",
+    "_bn0": "expand/norm",
+    "_depthwise_conv": "dwconv/conv",
+    "_bn1": "dwconv/norm",
+    "_se_reduce": "gate/squeeze",
+    "_se_expand": "gate/excite",
+    "_project_conv": "project/conv",
+    "_bn2": "project/norm",
+}
+# In torchvision and timm the first stage, which does not expand, numbers the parts of its blocks differently.
 _TORCH = (
-    (r"features\.0\.0|conv_stem", "stem/conv"),
-    (r"features\.0\.1|bn1", "stem/norm"),
-    (r"features\.7\.0|conv_head", "stage8/block1/conv"),
-    (r"features\.7\.1|bn2", "stage8/block1/norm"),
+    (r"features\.0\.0|_?conv_stem", "stem/conv"),
+    (r"features\.0\.1|bn1|_bn0", "stem/norm"),
+    (r"features\.7\.0|_?conv_head", "stage8/block1/conv"),
+    (r"features\.7\.1|bn2|_bn1", "stage8/block1/norm"),
+    *_rules(r"_blocks\.(\d+)\.(\d+)", _AUTHORS),
     *_rules(r"features\.(0)\.(\d+)\.block", _torchvision(0)),
     *_rules(r"features\.(\d+)\.(\d+)\.block", {r"0\.0": "expand/conv", r"0\.1": "expand/norm", **_torchvision(1)}),
     *_rules(r"blocks\.(0)\.(\d+)", _TIMM_FIRST),
     *_rules(r"blocks\.(\d+)\.(\d+)", _TIMM),
-    (r"classifier(?:\.1)?", "head/dense"),
+    (r"classifier(?:\.1)?|_fc", "head/dense"),
 )
 
 
-def from_torch(state: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
-    """(params, model_state) from the state dict of a torchvision or timm EfficientNet; see `layers.rename_torch`."""
-    # torchvision counts the stem as stage 0.
-    from_zero = {re.sub(r"^features\.([1-9])", lambda m: f"features.{int(m[1]) - 1}", key): state[key] for key in state}
-    return layers.rename_torch(from_zero, _TORCH)
+def from_torch(state: Mapping[str, np.ndarray], depths: tuple[int, ...]) -> tuple[Tree, Tree]:
+    """(params, model_state) from the state dict of a torchvision or timm EfficientNet, or of efficientnet_pytorch and
+    efficientnet_lite_pytorch, which follow the authors' names; see `layers.rename_torch`.
+    """
+    places = [f"_blocks.{stage}.{block}." for stage, depth in enumerate(depths) for block in range(depth)]
+
+    def from_zero(key: str) -> str:
+        key = re.sub(r"^features\.([1-9])", lambda m: f"features.{int(m[1]) - 1}", key)  # the stem is its stage 0
+        block = re.match(r"_blocks\.(\d+)\.", key)  # numbered through all stages
+        return places[int(block[1])] + key[block.end() :] if block and int(block[1]) < len(places) else key
+
+    return layers.rename_torch({from_zero(key): state[key] for key in state}, _TORCH)

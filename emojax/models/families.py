@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 
+from emojax import paths, preprocess
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError
 from emojax.models import convnext, efficientnet, heads, inspired, layers, mobilenetv3, resnet, squeezenet, vit
@@ -75,7 +77,8 @@ def _efficientnet(config: ModelConfig, classes: int) -> Model:
     if len(depths) > len(efficientnet.STAGES):
         raise ConfigError(f"config.model.depths: at most {len(efficientnet.STAGES)} stages, found {len(depths)}")
     module = efficientnet.EfficientNet(config, depths, widths, heads.make(config, classes, norm=False))
-    return _model(config, module, (*depths, 1), efficientnet.initial, efficientnet.from_torch)
+    from_torch = functools.partial(efficientnet.from_torch, depths=depths)
+    return _model(config, module, (*depths, 1), efficientnet.initial, from_torch)
 
 
 def _vit(config: ModelConfig, classes: int) -> Model:
@@ -107,6 +110,14 @@ def check(config: ModelConfig) -> None:
     _choice("compute", config, ("float32", "bfloat16"))
     _choice("products", config, ("", "bfloat16"))
     _choice("remat", config, ("", *layers.REMAT))
+    for knob, least in (("mean", 0.0), ("std", 1e-6)):
+        found = getattr(config, knob)
+        _require(
+            knob, config, len(found) in (0, 3) and all(least <= x <= 1 for x in found), "R, G, B in [0, 1], or none"
+        )
+    fits = re.fullmatch("[0-9a-f]{64}" if config.weights else "", config.weights_sha256) or not config.weights_sha256
+    _require("weights_sha256", config, bool(fits), "64 hexadecimal digits beside weights, or none")
+    paths.compile_pattern(config.reinit, knob="model.reinit")
 
 
 def _model(
@@ -123,6 +134,11 @@ def _model(
         _unread(config, "layer_scale")
     if config.name != "squeezenet_inspired":
         _unread(config, "final_relu")
+    if config.name not in (*efficientnet.VARIANTS, *mobilenetv3.VARIANTS):
+        _unread(config, "norm_epsilon")
+        _choice("padding", config, ("", "equal", "valid") if config.name in squeezenet.VARIANTS else ("", "equal"))
+    else:
+        _choice("padding", config, ("", "equal", "same"))
 
     def initial(path: str, shapes: Mapping[str, tuple[int, ...]]) -> Initial:
         own = heads.initial(path, shapes, config)
@@ -136,6 +152,7 @@ def _model(
     return Model(
         config.name, depths, min_size, module, initial, from_torch, group=group, products=config.products,
         twins=bool(config.twins), importance=bool(config.importance),
+        mean=tuple(config.mean) or preprocess.MEAN, std=tuple(config.std) or preprocess.STD,
     )  # fmt: skip
 
 

@@ -199,7 +199,7 @@ class Stage(nn.Module):
 class ConvNorm(nn.Module):
     """Convolution without bias that pads by size // 2, then batch norm: `conv` and `norm`.
 
-    `features` None is one filter per channel.
+    `features` None is one filter per channel. `same`: where the map is halved, pad as TensorFlow's "SAME" does.
     """
 
     features: int | None
@@ -208,14 +208,25 @@ class ConvNorm(nn.Module):
     dtype: Any = jnp.float32
     epsilon: float = 1e-5
     momentum: float = 0.1
+    same: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B Y X O"]:
+        padding = self.size // 2
+        if self.same and self.stride > 1:
+            x, padding = _padded(x, self.size, self.stride), 0
         if self.features is None:
-            x = DepthwiseConv(self.size, self.dtype, self.stride, bias=False, name="conv")(x)
+            x = DepthwiseConv(self.size, self.dtype, self.stride, padding, bias=False, name="conv")(x)
         else:
-            x = Conv(self.features, self.size, self.stride, self.size // 2, dtype=self.dtype, name="conv")(x)
+            x = Conv(self.features, self.size, self.stride, padding, dtype=self.dtype, name="conv")(x)
         return BatchNorm(self.dtype, self.epsilon, self.momentum, name="norm")(x, train)
+
+
+def _padded(x: Float[Array, "B H W C"], size: int, stride: int) -> Float[Array, "B Y X C"]:
+    """Zeros around a map as TensorFlow's "SAME" has them: just enough for ceil(side / stride) windows, the smaller half
+    first."""
+    missing = [max((-(-side // stride) - 1) * stride + size - side, 0) for side in x.shape[1:3]]
+    return jnp.pad(x, ((0, 0), *((free // 2, free - free // 2) for free in missing), (0, 0)))
 
 
 class SqueezeExcite(nn.Module):
@@ -247,22 +258,24 @@ def rename_torch(state: Mapping[str, np.ndarray], rules: Sequence[tuple[str, str
     `rules` are (regex, path) for a whole name less its last part; `{}` in the path are the regex's groups, numbers that
     torch counts from 0 and emojax from 1.
     Kernels OIHW -> HWIO, linear layers (out, in) -> (in, out); a 1x1 convolution whose module is called `expand`,
-    `project` or `dense` is the dense layer it computes. A name that no rule knows raises `CheckpointError`.
+    `project`, `dense` or `dense1` is the dense layer it computes. Names that no rule knows raise `CheckpointError`.
     """
     params: dict[str, Any] = {}
     stats: dict[str, Any] = {}
+    unknown: list[str] = []
     for key, value in state.items():
         module, _, leaf = key.rpartition(".")
         if leaf == "num_batches_tracked":
             continue
         found = next(((path, m) for regex, path in rules if (m := re.fullmatch(regex, module))), None)
         if found is None:
-            raise CheckpointError(f"the weights hold {key!r}, which no network of this family has")
+            unknown.append(key)
+            continue
         name = found[0].format(*[int(number) + 1 for number in found[1].groups()])
         array = np.asarray(value, np.float32)
         if array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
-            array = array[0, 0] if name.endswith(("expand", "project", "dense")) else array
+            array = array[0, 0] if name.endswith(("expand", "project", "dense", "dense1")) else array
         elif array.ndim == 2:
             array = array.T
         weight = "kernel" if array.ndim > 1 else "scale"
@@ -271,4 +284,7 @@ def rename_torch(state: Mapping[str, np.ndarray], rules: Sequence[tuple[str, str
         for part in name.split("/"):
             node = node.setdefault(part, {})
         node[leaf] = array
+    if unknown:
+        names = ", ".join(map(repr, unknown[:8])) + (f" and {len(unknown) - 8} more" if unknown[8:] else "")
+        raise CheckpointError(f"the weights hold {names}, which no network of this family has")
     return params, stats

@@ -1,11 +1,15 @@
-"""MobileNetV3 (Howard et al. 2019, arXiv:1905.02244), as torchvision defines it."""
+"""MobileNetV3 (Howard et al. 2019, arXiv:1905.02244), as torchvision defines it.
+
+timm's is the same network but for what batch norms add to the variance (`ModelConfig.norm_epsilon`), 1e-5 instead of
+1e-3, and in its `tf_` weights for the padding (`ModelConfig.padding`).
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -62,8 +66,6 @@ A block is (side of the depthwise kernel, expanded width, width, squeeze and exc
 STEMS = {"imagenet": 2, "small": 1}
 """name -> stride of the first convolution."""
 
-_ConvNorm = functools.partial(layers.ConvNorm, epsilon=1e-3, momentum=0.01)
-
 
 def depths(name: str) -> tuple[int, ...]:
     """Blocks per stage; the 1x1 convolution before pooling is the last block of the last stage."""
@@ -86,29 +88,29 @@ class Block(nn.Module):
     hard_swish: bool
     stride: int
     drop_path: float
-    dtype: Any
+    conv: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B Y X O"]:
-        activation, y = jax.nn.hard_swish if self.hard_swish else jax.nn.relu, x
+        activation, y, conv = jax.nn.hard_swish if self.hard_swish else jax.nn.relu, x, self.conv
         if self.expanded != x.shape[-1]:
-            y = activation(_ConvNorm(self.expanded, 1, 1, self.dtype, name="expand")(y, train))
-        y = activation(_ConvNorm(None, self.size, self.stride, self.dtype, name="dwconv")(y, train))
+            y = activation(conv(self.expanded, 1, name="expand")(y, train))
+        y = activation(conv(None, self.size, self.stride, name="dwconv")(y, train))
         if self.excite:
             squeezed = _multiple_of_8(self.expanded // 4)
             y = layers.SqueezeExcite(squeezed, jax.nn.relu, jax.nn.hard_sigmoid, name="gate")(y)
-        y = _ConvNorm(self.width, 1, 1, self.dtype, name="project")(y, train)
+        y = conv(self.width, 1, name="project")(y, train)
         return x + layers.DropPath(self.drop_path)(y, train) if x.shape == y.shape else y
 
 
 class Last(nn.Module):
     """hard_swish(norm(1x1 convolution)) to six times as many channels."""
 
-    dtype: Any
+    conv: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W O"]:
-        return jax.nn.hard_swish(_ConvNorm(6 * x.shape[-1], 1, 1, self.dtype, name="last")(x, train))
+        return jax.nn.hard_swish(self.conv(6 * x.shape[-1], 1, name="last")(x, train))
 
 
 class MobileNetV3(nn.Module):
@@ -123,14 +125,16 @@ class MobileNetV3(nn.Module):
         make = layers.remat(Block, c.remat)
         stages, strides, _ = VARIANTS[c.name]
         rates = iter(layers.drop_path_rates(c.drop_path, [len(stage) for stage in stages]))
-        x = jax.nn.hard_swish(_ConvNorm(16, 3, STEMS[c.stem], dtype, name="stem")(x.astype(dtype), train))
+        epsilon, same = c.norm_epsilon or 1e-3, c.padding == "same"
+        conv = functools.partial(layers.ConvNorm, dtype=dtype, epsilon=epsilon, momentum=0.01, same=same)
+        x = jax.nn.hard_swish(conv(16, 3, STEMS[c.stem], name="stem")(x.astype(dtype), train))
         for i, (stage, stride) in enumerate(zip(stages, strides, strict=True)):
             parts: list[tuple[str, Any]] = [
-                (f"block{j + 1}", functools.partial(make, *row, 1 if j else stride, next(rates), dtype))
+                (f"block{j + 1}", functools.partial(make, *row, 1 if j else stride, next(rates), conv))
                 for j, row in enumerate(stage)
             ]
             if i == len(stages) - 1:
-                parts.append((f"block{len(stage) + 1}", functools.partial(Last, dtype)))
+                parts.append((f"block{len(stage) + 1}", functools.partial(Last, conv)))
             x = layers.Stage(tuple(parts), name=f"stage{i + 1}")(x, train)
         return self.head(name="head")(x, train)
 
@@ -168,15 +172,19 @@ def initial(path: str, shapes: Mapping[str, tuple[int, ...]]) -> layers.Initial:
 
 
 def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
-    """(params, model_state) of the network `name` from the state dict of the torchvision network; see
+    """(params, model_state) of the network `name` from the state dict of the torchvision or timm network; see
     `layers.rename_torch`.
     """
-    rules = [(r"classifier\.0", "head/dense1"), (r"classifier\.3", "head/dense")]
-    rules += _conv_norm("features.0", "stem")
-    layer, channels = 1, 16
+    rules = [(r"classifier\.0|conv_head", "head/dense1"), (r"classifier(?:\.3)?", "head/dense")]
+    rules += [*_conv_norm("features.0", "stem"), ("conv_stem", "stem/conv"), ("bn1", "stem/norm")]
+    layer, channels, timm, last = 1, 16, (-1, 0), f"stage{len(depths(name))}/block{depths(name)[-1]}/last"
     for i, stage in enumerate(VARIANTS[name][0], 1):
         for j, (_, expanded, width, excite, _) in enumerate(stage, 1):
             parts = ["expand"] * (expanded != channels) + ["dwconv"] + ["gate"] * excite + ["project"]
+            names = _TIMM if expanded != channels else _TIMM_FIRST
+            timm = (timm[0], timm[1] + 1) if j > 1 and width == channels else (timm[0] + 1, 0)
+            torch = rf"blocks\.{timm[0]}\.{timm[1]}\."  # its stages end wherever the width changes
+            rules += [(torch + theirs, f"stage{i}/block{j}/{ours}") for theirs, ours in names.items()]
             for k, part in enumerate(parts):
                 torch, path = f"features.{layer}.block.{k}", f"stage{i}/block{j}/{part}"
                 if part == "gate":
@@ -187,8 +195,30 @@ def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
                 else:
                     rules += _conv_norm(torch, path)
             layer, channels = layer + 1, width
-    rules += _conv_norm(f"features.{layer}", f"stage{len(depths(name))}/block{depths(name)[-1]}/last")
+    rules += _conv_norm(f"features.{layer}", last)
+    torch = rf"blocks\.{timm[0] + 1}\.0\."
+    rules += [(torch + "conv", f"{last}/conv"), (torch + "bn1", f"{last}/norm")]
     return layers.rename_torch(state, rules)
+
+
+_GATE = {r"se\.conv_reduce": "gate/squeeze", r"se\.conv_expand": "gate/excite"}
+_TIMM_FIRST = {
+    "conv_dw": "dwconv/conv",
+    "bn1": "dwconv/norm",
+    "conv_pw": "project/conv",
+    "bn2": "project/norm",
+    **_GATE,
+}
+_TIMM = {
+    "conv_pw": "expand/conv",
+    "bn1": "expand/norm",
+    "conv_dw": "dwconv/conv",
+    "bn2": "dwconv/norm",
+    "conv_pwl": "project/conv",
+    "bn3": "project/norm",
+    **_GATE,
+}
+"""timm's names in a block with, and (first) without, a convolution that expands."""
 
 
 def _conv_norm(torch: str, path: str) -> list[tuple[str, str]]:

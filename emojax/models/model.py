@@ -13,9 +13,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, UInt8
 
-from emojax import paths
+from emojax import paths, preprocess
 from emojax.errors import ConfigError
 from emojax.models import layers, products, twins
 from emojax.models.layers import Initial, draw
@@ -42,6 +42,7 @@ class Model:
       module: the Flax module; nothing outside `models` touches it.
       initial: (path, shapes of all parameters) -> how the parameter starts, see `layers.Initial`.
       from_torch: (params, model_state) from a state dict of torchvision or timm as NumPy arrays.
+      mean, std: of the colours R, G, B in [0, 1], which `normalised` takes away and divides by.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Model:
     products: str = ""
     twins: bool = False
     importance: bool = False
+    mean: tuple[float, ...] = preprocess.MEAN
+    std: tuple[float, ...] = preprocess.STD
+
+    def normalised(self, image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+        """What `apply` wants to see of uint8 images."""
+        return preprocess.normalise(image, self.mean, self.std)
 
     def init(self, key: Key[Array, ""], image_size: int) -> tuple[Tree, Tree]:
         """(params, model_state) as nested dicts of float32 arrays; the same for every image size.

@@ -30,8 +30,12 @@ VARIANTS = {
     "resnet50": ("bottleneck", (3, 4, 6, 3), _WIDTHS),
     "resnet101": ("bottleneck", (3, 4, 23, 3), _WIDTHS),
     "resnet152": ("bottleneck", (3, 8, 36, 3), _WIDTHS),
+    **{f"resnet{6 * n + 2}": ("cifar", (n, n, n), (16, 32, 64)) for n in (3, 5, 7, 9)},
 }
-"""name -> (kind of block, blocks per stage, channels per stage; a bottleneck puts out four times as many)."""
+"""name -> (kind of block, blocks per stage, channels per stage; a bottleneck puts out four times as many).
+
+ResNet-20, -32, -44 and -56 are those for CIFAR-10 (section 4.2 of the paper), meant for `stem` small.
+"""
 
 STEMS = {"imagenet": (7, 2), "small": (3, 1), "small2": (3, 2)}
 """name -> (side, stride) of the first convolution; `imagenet` halves the map once more by max-pooling."""
@@ -40,7 +44,8 @@ STEMS = {"imagenet": (7, 2), "small": (3, 1), "small2": (3, 2)}
 class Block(nn.Module):
     """relu(shortcut(x) + drop_path(convolutions(x))): two 3x3 ("basic") or 1x1, 3x3, 1x1 to four times `width`.
 
-    The shortcut is a 1x1 convolution with norm where the shape changes, and x itself elsewhere.
+    The shortcut is a 1x1 convolution with norm where the shape changes, and x itself elsewhere. "cifar" is "basic" with
+    shortcuts without parameters: every second pixel, and zeros as new channels on both sides (the paper's option A).
     """
 
     kind: str
@@ -52,14 +57,17 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B Y X O"]:
         conv = functools.partial(layers.ConvNorm, dtype=self.dtype)
-        if self.kind == "basic":
+        if self.kind != "bottleneck":
             y = jax.nn.relu(conv(self.width, 3, self.stride, name="conv1")(x, train))
             y = conv(self.width, 3, 1, name="conv2")(y, train)
         else:
             y = jax.nn.relu(conv(self.width, 1, 1, name="conv1")(x, train))
             y = jax.nn.relu(conv(self.width, 3, self.stride, name="conv2")(y, train))
             y = conv(4 * self.width, 1, 1, name="conv3")(y, train)
-        if x.shape != y.shape:
+        if x.shape != y.shape and self.kind == "cifar":
+            new = y.shape[-1] - x.shape[-1]
+            x = jnp.pad(x[:, :: self.stride, :: self.stride], ((0, 0),) * 3 + ((new // 2, new - new // 2),))
+        elif x.shape != y.shape:
             x = conv(y.shape[-1], 1, self.stride, name="shortcut")(x, train)
         return jax.nn.relu(x + layers.DropPath(self.drop_path)(y, train))
 
@@ -118,11 +126,13 @@ _TORCH = (
     ],
     (r"layer(\d+)\.(\d+)\.downsample\.0", "stage{}/block{}/shortcut/conv"),
     (r"layer(\d+)\.(\d+)\.downsample\.1", "stage{}/block{}/shortcut/norm"),
-    (r"fc", "head/dense"),
+    (r"fc|linear", "head/dense"),
 )
 
 
 def from_torch(state: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
-    """(params, model_state) from the state dict of a torchvision or timm ResNet; see `layers.rename_torch`."""
+    """(params, model_state) from the state dict of a torchvision or timm ResNet, or of pytorch_resnet_cifar10; see
+    `layers.rename_torch`.
+    """
     from_zero = {re.sub(r"^layer(\d+)", lambda m: f"layer{int(m[1]) - 1}", key): state[key] for key in state}
     return layers.rename_torch(from_zero, _TORCH)

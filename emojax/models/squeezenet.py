@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,7 +85,7 @@ class SqueezeNet(nn.Module):
         x = Stem(features, size, STEMS[c.stem], padding, dtype, name="stem")(x.astype(dtype))
         for i, stage in enumerate(stages):
             if i > 0 or c.stem == "imagenet":
-                x = max_pool(x, padding=0, ceil=True)
+                x = max_pool(x, padding=0, ceil=c.padding != "valid")
             parts = [(f"block{j + 1}", functools.partial(make, *widths, dtype)) for j, widths in enumerate(stage)]
             x = layers.Stage(tuple(parts), name=f"stage{i + 1}")(x, train)
         return self.head(name="head")(x, train)
@@ -142,17 +141,30 @@ def initial(path: str, shapes: Mapping[str, tuple[int, ...]]) -> layers.Initial:
 
 def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
     """(params, {}) of the network `name` from the state dict of torchvision's squeezenet1_1 or, for
-    `squeezenet_inspired`, squeezenet1_0; see `layers.rename_torch`.
+    `squeezenet_inspired`, squeezenet1_0; see `layers.rename_torch`. Also takes names and axes of keras-squeezenet,
+    whose weights were Caffe's and see blue, green, red.
     """
-    rules = [(r"features\.0", "stem/conv"), (r"classifier\.1", "head/dense")]
+    state = {
+        _from_keras(key): value.transpose(3, 2, 0, 1) if "/kernel" in key else value for key, value in state.items()
+    }
+    if "conv1.weight" in state:
+        state["conv1.weight"] = state["conv1.weight"][:, ::-1]
+    rules = [(r"features\.0|conv1", "stem/conv"), (r"classifier\.1|conv10", "head/dense")]
     layer = 2  # torch counts the convolution, its ReLU and every max-pool
+    fire = 1  # Keras counts the convolution
     for stage, blocks in enumerate(depths(name), 1):
         for block in range(1, blocks + 1):
-            path, torch = f"stage{stage}/block{block}", re.escape(f"features.{layer + block}.")
+            fire += 1
+            path, torch = f"stage{stage}/block{block}", rf"(?:features\.{layer + block}|fire{fire})\."
             rules += [
-                (torch + "squeeze", f"{path}/squeeze"),
+                (torch + "squeeze(?:1x1)?", f"{path}/squeeze"),
                 (torch + "expand1x1", f"{path}/expand1"),
                 (torch + "expand3x3", f"{path}/expand3"),
             ]
         layer += blocks + 1
     return layers.rename_torch(state, rules)
+
+
+def _from_keras(key: str) -> str:
+    """`fire2/squeeze1x1/kernel` -> `fire2.squeeze1x1.weight`."""
+    return key.replace("/kernel", "/weight").replace("/", ".")

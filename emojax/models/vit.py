@@ -6,6 +6,8 @@ that there is: stages may change the image size, and the parameters must not cha
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,7 +144,42 @@ _TORCH = (
 )
 
 
+_TORCHVISION = (
+    (r"class_token$", "cls_token"),
+    (r"encoder\.pos_embedding$", "pos_embed"),
+    (r"conv_proj\.", "patch_embed.proj."),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+    (r"(blocks\.\d+)\.ln_([12])\.", r"\1.norm\2."),
+    (r"(blocks\.\d+)\.self_attention\.in_proj_", r"\1.attn.qkv."),
+    (r"(blocks\.\d+)\.self_attention\.out_proj\.", r"\1.attn.proj."),
+    (r"(blocks\.\d+)\.mlp\.(?:0|linear_1)\.", r"\1.mlp.fc1."),
+    (r"(blocks\.\d+)\.mlp\.(?:3|linear_2)\.", r"\1.mlp.fc2."),
+    (r"encoder\.ln\.", "norm."),
+    (r"heads\.head\.", "head."),
+    (r"cls_token$", "stem.cls"),  # the two that belong to no module
+    (r"pos_embed$", "stem.position"),
+)
+"""(regex for the beginning of a name, what it becomes), one after the other."""
+
+
 def from_torch(state: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
-    """(params, {}) from the state dict of a timm ViT for images of 224 px; see `layers.rename_torch`."""
-    bare = {"cls_token": "stem.cls", "pos_embed": "stem.position"}  # the two that belong to no module
-    return layers.rename_torch({bare.get(key, key): value for key, value in state.items()}, _TORCH)
+    """(params, {}) from the state dict of a ViT of timm or torchvision; see `layers.rename_torch`. Positions of another
+    grid are resized to ours, as timm does it.
+    """
+    renamed = {}
+    for key, value in state.items():
+        for pattern, made in _TORCHVISION:
+            key = re.sub("^" + pattern, made, key)  # noqa: PLW2901
+        renamed[key] = _on_grid(value) if key == "stem.position" else value
+    return layers.rename_torch(renamed, _TORCH)
+
+
+def _on_grid(position: np.ndarray) -> np.ndarray:
+    """Learned positions of any square grid, class token first, for ours: bicubic, with antialiasing, as timm's
+    `resample_abs_pos_embed`; left as it is where it is no such grid."""
+    side = math.isqrt(max(position.shape[1] - 1, 0)) if position.ndim == 3 else 0
+    if side == 0 or side**2 + 1 != position.shape[1] or side == GRID:
+        return position
+    grid = position[:, 1:].reshape(1, side, side, -1)
+    grid = jax.image.resize(jnp.asarray(grid), (1, GRID, GRID, grid.shape[-1]), "cubic", antialias=True)
+    return np.concatenate([position[:, :1], np.asarray(grid).reshape(1, GRID**2, -1)], 1)

@@ -1,0 +1,107 @@
+"""`emojax weights`: what a file of pretrained weights is, and its arrays under emojax's names."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emojax.visible import one_line
+
+if TYPE_CHECKING:
+    from emojax.models.pretrained import Source
+
+
+def main(arguments: list[str]) -> int:
+    """Inspects or imports a file; the exit code is 3 when it is no such file, or fits no network."""
+    parser = argparse.ArgumentParser(prog="emojax weights", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    inspect = verbs.add_parser("inspect", help="list the arrays, and tell whose they are and for which network")
+    bring = verbs.add_parser("import", help="write the arrays under emojax's names, with what they want of their input")
+    for one in (inspect, bring):
+        one.add_argument("file", help="a .safetensors or .npz file, or hf:ORG/NAME[/FILE]")
+    bring.add_argument("out", help="the new file, .safetensors")
+    bring.add_argument("--model", default="", help="config.model.name of the network; default: found by its shapes")
+    bring.add_argument("--stem", default="", help="config.model.stem; default: found by its shapes")
+    for name, what in (("mean", "mean colour that was subtracted"), ("std", "deviation that was divided by")):
+        bring.add_argument(f"--{name}", type=float, nargs=3, metavar="X", help=f"{what}, R G B in [0, 1]")
+    bring.add_argument("--interpolation", choices=("bicubic", "bilinear"), help="how evaluation resized pictures")
+    bring.add_argument("--padding", choices=("equal", "same", "valid"), help="see config.model.padding")
+    bring.add_argument("--norm-epsilon", type=float, help="see config.model.norm_epsilon")
+    options = parser.parse_args(arguments)
+    return _inspect(options) if options.verb == "inspect" else _import(options)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from emojax.models import pretrained
+
+    source = pretrained.open_source(options.file)
+    for name, entry in source.header.entries.items():
+        sys.stdout.write(f"{one_line(name)}  {entry.dtype} {list(entry.shape)}\n")
+    count = sum(_size(entry.shape) for entry in source.header.entries.values())
+    sys.stdout.write(f"\n{len(source.header.entries)} arrays, {count:,} numbers\n")
+    for key, text in source.header.metadata.items():
+        sys.stdout.write(f"metadata {one_line(key)}: {one_line(text)[:300]}\n")
+    sys.stdout.write(f"layout: {_layout(source)}\n")
+    if match := pretrained.recognised(source):
+        sys.stdout.write(f"network: {match.name}, stem {match.stem}, {match.classes} classes\n")
+        knobs = {"model.name": match.name, "model.stem": match.stem, "model.weights": options.file}
+        sys.stdout.write("to start from them: " + " ".join(f"--config.{k}={v}" for k, v in knobs.items()) + "\n")
+    else:
+        sys.stdout.write("network: none that emojax knows has these shapes\n")
+    for knob, value in source.knobs.items():
+        sys.stdout.write(f"{knob}: {value}\n")
+    if "mean" not in source.knobs:
+        sys.stdout.write("mean, std: not in the file; ImageNet's are taken unless config.model.mean and std say more\n")
+    return 0
+
+
+def _layout(source: Source) -> str:
+    return "emojax" if source.own is not None else source.layout.title if source.layout else "not recognised"
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count
+
+
+def _import(options: argparse.Namespace) -> int:
+    from emojax import __version__, models, tensor_file
+    from emojax.config import ModelConfig
+    from emojax.errors import CheckpointError
+    from emojax.models import pretrained
+
+    source, out = pretrained.open_source(options.file), Path(options.out)
+    match = pretrained.recognised(source, name=options.model, stem=options.stem)
+    if match is None:
+        names = options.model or ", ".join(pretrained.candidates(source))
+        raise CheckpointError(
+            f"{options.file} has not the shapes of {names}; emojax weights inspect lists them, and training tells "
+            "with config.model.weights what differs"
+        )
+    given = {key: getattr(options, key) for key in ("mean", "std", "interpolation", "padding", "norm_epsilon")}
+    knobs: dict[str, Any] = source.knobs | {
+        k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None
+    }
+    wanted: dict[str, Any] = {knob: knobs[knob] for knob in pretrained.KNOBS if knob in knobs}
+    model = models.build(ModelConfig(name=match.name, stem=match.stem, **wanted), match.classes)  # checks the knobs
+    taken = pretrained.fitted(
+        pretrained.arrays(model, source), pretrained.shapes_of(model), reinit="", where=options.file
+    )
+    about = dataclasses.asdict(match) | {
+        "knobs": knobs,
+        "layout": _layout(source),
+        "source": source.path.name,
+        "source_sha256": tensor_file.digest(source.path),
+        "version": __version__,
+    }
+    tensor_file.write(out, taken, tensor_file.as_metadata(pretrained.OWN, about))
+    sys.stdout.write(
+        f"{out}: {len(taken)} arrays of {match.name}, stem {match.stem}, {match.classes} classes; names before: "
+        f"{_layout(source)}\nSHA-256 {tensor_file.digest(out)}\n"
+    )
+    return 0
