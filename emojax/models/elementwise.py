@@ -63,7 +63,8 @@ def layer_norm(
     """
     if platforms.is_plain():  # Flax's own, which converters turn into one operation
         norm = nn.LayerNorm(epsilon=epsilon)
-        return norm.apply({"params": {"scale": scale, "bias": bias}}, wide(x))
+        normal: Any = norm.apply({"params": {"scale": scale, "bias": bias}}, wide(x))
+        return normal
     found: Any = _layer_norm(x, scale, bias, epsilon)
     return found
 

@@ -167,10 +167,8 @@ def initial(path: str, shapes: Mapping[str, tuple[int, ...]]) -> layers.Initial:
     return "normal", (2 / (math.prod(size) * out)) ** 0.5
 
 
-def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
-    """(params, model_state) of the network `name` from the state dict of the torchvision network; see
-    `layers.rename_torch`.
-    """
+def torch_rules(name: str) -> list[tuple[str, str]]:
+    """Of the network `name` for `layers.rename_torch`."""
     rules = [(r"classifier\.0", "head/dense1"), (r"classifier\.3", "head/dense")]
     rules += _conv_norm("features.0", "stem")
     layer, channels = 1, 16
@@ -188,7 +186,14 @@ def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
                     rules += _conv_norm(torch, path)
             layer, channels = layer + 1, width
     rules += _conv_norm(f"features.{layer}", f"stage{len(depths(name))}/block{depths(name)[-1]}/last")
-    return layers.rename_torch(state, rules)
+    return rules
+
+
+def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
+    """(params, model_state) of the network `name` from the state dict of the torchvision network; see
+    `layers.rename_torch`.
+    """
+    return layers.rename_torch(state, torch_rules(name))
 
 
 def _conv_norm(torch: str, path: str) -> list[tuple[str, str]]:

@@ -140,10 +140,8 @@ def initial(path: str, shapes: Mapping[str, tuple[int, ...]]) -> layers.Initial:
     return "uniform", (6 / math.prod(shapes[path][:-1])) ** 0.5
 
 
-def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
-    """(params, {}) of the network `name` from the state dict of torchvision's squeezenet1_1 or, for
-    `squeezenet_inspired`, squeezenet1_0; see `layers.rename_torch`.
-    """
+def torch_rules(name: str) -> list[tuple[str, str]]:
+    """Of the network `name` for `layers.rename_torch`."""
     rules = [(r"features\.0", "stem/conv"), (r"classifier\.1", "head/dense")]
     layer = 2  # torch counts the convolution, its ReLU and every max-pool
     for stage, blocks in enumerate(depths(name), 1):
@@ -155,4 +153,11 @@ def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
                 (torch + "expand3x3", f"{path}/expand3"),
             ]
         layer += blocks + 1
-    return layers.rename_torch(state, rules)
+    return rules
+
+
+def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
+    """(params, {}) of the network `name` from the state dict of torchvision's squeezenet1_1 or, for
+    `squeezenet_inspired`, squeezenet1_0; see `layers.rename_torch`.
+    """
+    return layers.rename_torch(state, torch_rules(name))
