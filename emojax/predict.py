@@ -181,6 +181,20 @@ class Classifier:
         probs, weight = (np.concatenate([getattr(part, name) for part in parts]) for name in ("probs", "weight"))
         return dataclasses.replace(parts[0], probs=probs, weight=weight, label=uniform, id=names)
 
+    @property
+    def infer(self) -> Infer:
+        """The inference function, compiled on its first call; `weights` are its first two arguments."""
+        return self._infer
+
+    @property
+    def weights(self) -> dict[str, Tree]:
+        """{"params": ..., "model_state": ...} as `infer` takes them."""
+        return self._weights
+
+    def probabilities(self, images: UInt8[np.ndarray, "B S S 3"]) -> Any:
+        """float32 [B, K] of images as `predict_split` shows them to the model: no decoding, one call for all."""
+        return np.asarray(self._infer(self._weights["params"], self._weights["model_state"], jnp.asarray(images)))
+
     def per_view(self) -> dict[str, Classifier]:
         """{view: a classifier that sees this one of the test-time views alone}, without the decision, which was fitted
         for all of them."""

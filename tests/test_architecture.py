@@ -70,7 +70,7 @@ ROWS = [
     ["decision", "decision_plots", "bundle"],
     ["stored"],
     ["validate", "monitor", "report", "predict", "resume"],
-    ["wiring", "robustness"],
+    ["wiring", "robustness", "export"],
     ["transitions", "lr_finder", "opening"],
     ["judging"],
     ["finish"],
@@ -78,7 +78,7 @@ ROWS = [
     ["main", "cli"],
 ]
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}
-FOLDERS = ("data", "models", "report", "cli")
+FOLDERS = ("data", "models", "report", "export", "cli")
 
 # cli.train is emojax.main under another name; `import emojax` offers emojax.load.
 EXCEPTIONS = {("cli", "main"), ("__init__", "predict")}

@@ -14,6 +14,7 @@ VERBS = {
     "train": "train from a recipe; the same as python -m emojax.main",
     "evaluate": "judge a trained model on its own or other data",
     "predict": "classify pictures and folders of pictures",
+    "export": "write a trained model as a bundle, ONNX, StableHLO or safetensors, compared with it",
     "calibrate": "fit probabilities, abstention and sets of classes on val, and store them with the model",
     "robustness": "accuracy by slices, under corruptions and mirrored",
     "study": "train several recipes with several seeds, and print one table",

@@ -45,6 +45,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--remove", action="store_true", help="forget the stored decision, and do nothing else")
     options = parser.parse_args(arguments)
     workdir = Path(options.workdir)
+    model_options.refuse_bundle(options)
 
     from emojax import checkpoint, decision, files, predictions_csv
     from emojax.errors import DataError

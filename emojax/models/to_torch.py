@@ -72,7 +72,7 @@ def _name(module: str, rules: Rules) -> str:
         for alternative in regex.split("|"):
             pattern = re.sub(r"\(\?:[^)]*\)\?", "", alternative)
             numbers = iter(match.groups())
-            name = re.sub(r"\([^)]*\)", lambda _, n=numbers: str(int(next(n)) - 1), pattern)  # noqa: B023
+            name = re.sub(r"\([^)]*\)", lambda _, n=numbers: str(int(next(n)) - 1), pattern)
             name = name.replace("\\", "")
             if _path(name, rules) == module:
                 found = name
@@ -97,8 +97,8 @@ def _layout(array: np.ndarray, *, one_by_one: bool) -> np.ndarray:
 
 
 def _is_convolution(config: ModelConfig, module: str) -> bool:
-    """Whether torch computes a dense layer as a 1x1 convolution: SqueezeNet's classes, and the blocks of timm's ConvNeXt
-    from atto to nano."""
+    """Whether torch computes a dense layer as a 1x1 convolution: SqueezeNet's classes, and the blocks of timm's
+    ConvNeXt from atto to nano."""
     if config.name.startswith("squeezenet"):
         return module == "head/dense"
     return config.name in _CONV_MLP and module.endswith(("/expand", "/project"))
