@@ -182,13 +182,8 @@ class Classifier:
         return dataclasses.replace(parts[0], probs=probs, weight=weight, label=uniform, id=names)
 
     @property
-    def infer(self) -> Infer:
-        """The inference function, compiled on its first call; `weights` are its first two arguments."""
-        return self._infer
-
-    @property
     def weights(self) -> dict[str, Tree]:
-        """{"params": ..., "model_state": ...} as `infer` takes them."""
+        """{"params": ..., "model_state": ...} as the inference function takes them."""
         return self._weights
 
     def probabilities(self, images: UInt8[np.ndarray, "B S S 3"]) -> Any:

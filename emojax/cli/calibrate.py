@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emojax.cli import model_options
+
 if TYPE_CHECKING:
     import numpy as np
 

@@ -202,7 +202,13 @@ def _int8(job: _Job) -> dict[str, Any]:
 
 def _stablehlo(job: _Job) -> dict[str, Any]:
     classifier = job.classifier
-    stablehlo.write(job.path("stablehlo"), classifier.infer, classifier.weights, job.size)
+    infer = predict.inference_function(
+        job.stored.model,
+        views=views_lib.VIEWS[classifier.views],
+        average=classifier.config.eval.view_average,
+        scaling=classifier.decision.scaling if classifier.decision else None,
+    )
+    stablehlo.write(job.path("stablehlo"), infer, classifier.weights, job.size)
     found = gate.run(stablehlo.read(job.path("stablehlo")), job.seen.images)
     runtime = f"jax {importlib.metadata.version('jax')}"
     agreement = gate.compare(job.seen, job.own, found, quantity="probs", runtime=runtime)
