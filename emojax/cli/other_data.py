@@ -29,7 +29,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_data(classifier: Classifier, options: argparse.Namespace, *, cache: Path) -> tuple[Dataset, Crossing | None]:
+def open_data(
+    classifier: Classifier, options: argparse.Namespace, *, cache: Path | None
+) -> tuple[Dataset, Crossing | None]:
     """The data of --data as `open_other` gives them, or the run's own, whose classes must be the model's."""
     from emojax import data
     from emojax.errors import CheckpointError

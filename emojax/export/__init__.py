@@ -66,8 +66,8 @@ def run(
       WorkdirError: `out` exists, or its folder does not.
     """
     formats = list(dict.fromkeys(formats))
-    if unknown := [name for name in formats if name not in NAMES] or not formats:
-        raise ConfigError(f"--format: expected some of {', '.join(NAMES)}, found {unknown or 'none'}")
+    if not formats or any(name not in NAMES for name in formats):
+        raise ConfigError(f"--format: expected some of {', '.join(NAMES)}, found {', '.join(formats) or 'none'}")
     if images < 1:
         raise ConfigError(f"--images: expected at least 1, found {images}")
     if out.exists() or out.is_symlink():

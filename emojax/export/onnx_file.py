@@ -6,7 +6,9 @@ are computed, batch norms become part of convolutions, pairs of transpositions v
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,7 @@ def write(path: Path, infer: Infer, weights: dict[str, Tree], image_size: int) -
 
     (batch,) = jax.export.symbolic_shape("B")
     shape = jax.ShapeDtypeStruct((batch, image_size, image_size, 3), jnp.uint8)
-    logger = logging.getLogger("onnx_ir.serde")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of every shape of an inner value that it does not know
-    try:
+    with _quiet("onnx_ir.serde"):  # it warns of every shape of an inner value that it does not know
         model = jax2onnx.to_onnx(
             function,
             [shape],
@@ -49,8 +48,6 @@ def write(path: Path, infer: Infer, weights: dict[str, Tree], image_size: int) -
             input_names=[INPUT],
             output_names=[OUTPUT],
         )
-    finally:
-        logger.setLevel(level)
     _pool_pictures(model, onnx.helper)
     _optimise(model, path)
     slim = onnx.load(path)
@@ -67,9 +64,22 @@ def quantise(path: Path, to: Path) -> None:
     """Writes the same with products of int8 weights and activations, whose range is measured picture by picture."""
     quantization = _import("onnxruntime.quantization")
 
-    quantization.quantize_dynamic(
-        path, to, op_types_to_quantize=["MatMul", "Gemm", "Conv"], weight_type=quantization.QuantType.QUInt8
-    )
+    with _quiet(""):  # it asks for a preparation of the graph that `write` has done
+        quantization.quantize_dynamic(
+            path, to, op_types_to_quantize=["MatMul", "Gemm", "Conv"], weight_type=quantization.QuantType.QUInt8
+        )
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """No warnings of the logger `name`."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class Session:
