@@ -122,7 +122,7 @@ def _pool_pictures(model: Any, helper: Any) -> None:
         inner = maker[node.input[0]]
         outer, squeeze = maker[inner.input[0]], user[node.output[0]]
         gone |= {id(inner), id(outer), id(squeeze)}
-        names, pads = [f"{node.name}_{part}" for part in ("in", "out")], how["pads"]
+        names, pads = [f"{node.name}_{part}" for part in ("in", "out")], how.get("pads", [0] * 8)
         pool = helper.make_node(
             "MaxPool",
             [names[0]],

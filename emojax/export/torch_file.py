@@ -39,7 +39,7 @@ def read(path: Path, stored: Stored, target: models.Target) -> tuple[Callable[[n
         net = library.models.get_model(target.name, num_classes=classes)
         state = importlib.import_module("safetensors.torch").load_file(path)
         net.load_state_dict(state)
-    net.eval()
+    net.train(False)
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
