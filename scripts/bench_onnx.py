@@ -11,6 +11,7 @@ HWC order, normalises them and ends with a softmax; timm's takes normalised floa
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import statistics
 import time
@@ -33,9 +34,7 @@ def ours(name: str, path: Path) -> None:
 
 
 def theirs(name: str, path: Path) -> None:
-    import timm
-    import torch
-
+    timm, torch = importlib.import_module("timm"), importlib.import_module("torch")
     net = timm.create_model(name, num_classes=CLASSES).eval()
     batch = {0: torch.export.Dim("batch", min=1, max=1024)}
     torch.onnx.export(
@@ -52,8 +51,8 @@ def theirs(name: str, path: Path) -> None:
 def measure(files: list[Path], *, batch: int, rounds: int, threads: int) -> dict[str, object]:
     """Images per second of each file, medians over rounds in which the files take turns."""
     import numpy as np
-    import onnxruntime
 
+    onnxruntime = importlib.import_module("onnxruntime")
     rng = np.random.default_rng(0)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

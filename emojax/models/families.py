@@ -133,7 +133,18 @@ def _model(
 
     # Layer-wise rates of ConvNeXt are published for groups of three blocks (arXiv:2201.03545, appendix).
     group = 3 if config.name.startswith("convnext") else 1
-    return Model(config.name, depths, min_size, module, initial, from_torch, group=group, products=config.products)
+    rounds = bool(config.products) or config.compute != "float32"
+    return Model(
+        config.name,
+        depths,
+        min_size,
+        module,
+        initial,
+        from_torch,
+        group=group,
+        products=config.products,
+        rounds=rounds,
+    )
 
 
 def _sizes(

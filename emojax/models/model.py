@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 
 from emojax import paths
 from emojax.errors import ConfigError
-from emojax.models import layers, products
+from emojax.models import layers, platforms, products
 from emojax.models.layers import Initial, draw
 from emojax.types import ModelOutput, Tree
 
@@ -36,6 +36,7 @@ class Model:
       head: regex over parameter paths: the classifier itself.
       group: how many blocks of a stage count as one in `depth`.
       products: `ModelConfig.products`.
+      rounds: whether some products may have factors of bfloat16.
       module: the Flax module; nothing outside `models` touches it.
       initial: (path, shapes of all parameters) -> how the parameter starts, see `layers.Initial`.
       from_torch: (params, model_state) from a state dict of torchvision or timm as NumPy arrays.
@@ -50,6 +51,7 @@ class Model:
     head: str = HEAD
     group: int = 1
     products: str = ""
+    rounds: bool = True
 
     def init(self, key: Key[Array, ""], image_size: int) -> tuple[Tree, Tree]:
         """(params, model_state) as nested dicts of float32 arrays; the same for every image size.
@@ -58,7 +60,8 @@ class Model:
         """
         self._check_size(image_size)
         image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-        tree = jax.eval_shape(functools.partial(self.module.init, train=False), key, image)
+        with platforms.plain():  # shapes are the same in any formulation, and found in a third of the time
+            tree = jax.eval_shape(functools.partial(self.module.init, train=False), key, image)
         shapes = {path: leaf.shape for path, leaf in paths.flatten(tree["params"]).items()}
         values = jax.jit(lambda key: draw(key, shapes, functools.partial(self.initial, shapes=shapes)))(key)
         stats = paths.map_with_path(
@@ -100,6 +103,8 @@ class Model:
 
         A quarter of the time of a single picture goes into rounding 28 million numbers again. Training needs them all.
         """
+        if not self.rounds:
+            return params
         factors: set[str] = set()
 
         def note(method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -108,7 +113,7 @@ class Model:
                 factors.add("/".join((*module.path, "kernel")))
             return method(*args, **kwargs)
 
-        with self._precision(), nn.intercept_methods(note):
+        with self._precision(), platforms.plain(), nn.intercept_methods(note):
             image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
             jax.eval_shape(functools.partial(self.module.init, train=False), jax.random.key(0), image)
         return paths.map_with_path(lambda path, leaf: leaf.astype(jnp.bfloat16) if path in factors else leaf, params)
