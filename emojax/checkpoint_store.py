@@ -183,13 +183,21 @@ def manager(
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), best]),
         cleanup_tmp_directories=not read_only,
         read_only=read_only,
-        # The default trusts any folder with a number for a name; a commit marker is proof.
-        atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),
+        **_commit_by_marker(),
     )
     try:
         return ocp.CheckpointManager((workdir / folder).resolve(), options=options, handler_registry=_handlers())
     except OSError as error:
         raise full(error) or CheckpointError(f"{workdir / folder}: cannot be used: {error.strerror}") from error
+
+
+def _commit_by_marker() -> dict[str, Any]:
+    """The default trusts any folder with a number for a name; a commit marker is proof. Orbax up to 0.11.36, which
+    jax2onnx asks for, has another name for it."""
+    options: Any = ocp.options
+    if hasattr(options, "AtomicityOptions"):
+        return {"atomicity_options": options.AtomicityOptions(mode=options.AtomicityMode.COMMIT_FILE)}
+    return {"temporary_path_class": ocp.path.atomicity.CommitFileTemporaryPath}
 
 
 def _handlers() -> Any:

@@ -43,7 +43,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: expected a list, found {value!r}")
         part = typing.get_args(hint)[0]
         return tuple(_value(part, v, f"{where}[{i}]") for i, v in enumerate(value))
+    if hint in _SCALARS and type(value) not in _SCALARS[hint]:
+        raise ConfigError(f"{where}: expected {hint.__name__}, found {value!r}")
     return value
+
+
+_SCALARS: dict[Any, tuple[type, ...]] = {int: (int,), float: (float, int), str: (str,)}
 
 
 def differences(old: Config, new: Config) -> list[str]:

@@ -227,17 +227,39 @@ def write(
     return path
 
 
-def read(workdir: Path, *, class_names: Sequence[str], weights: str, views: str) -> tuple[Decision | None, str]:
-    """(the decision stored for these weights and views, why there is none although one is stored).
+def stored(workdir: Path) -> Any:
+    """What lies stored with a run's result, for `parse`; None = nothing.
 
-    Raises `DataError` when the file is not the one that was written, or is for other classes.
-    """
+    Raises `DataError` when the file is not JSON."""
     path = workdir / checkpoint.RESULT / FILE
     if not path.is_file():
-        return None, ""
-    redo = f"run `emojax calibrate --workdir={workdir}` again"
+        return None
     try:
-        values = files.parse_json(path.read_text(encoding="utf-8"))
+        return files.parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: is not a calibration of this emojax ({error!r}); {_redo(workdir)}") from error
+
+
+def parse(
+    values: Any, workdir: Path, *, class_names: Sequence[str], weights: str, views: str
+) -> tuple[Decision | None, str]:
+    """(the decision stored for these weights and views, why there is none although one is stored).
+
+    Args:
+      values: what `stored` gave.
+      workdir: where it came from, for messages.
+      class_names: of the model.
+      weights: digest of its weights, `weights_digest`.
+      views: its test-time views.
+
+    Raises:
+      DataError: it is not what was written, or is for other classes.
+    """
+    if values is None:
+        return None, ""
+    path, redo = workdir / checkpoint.RESULT / FILE, _redo(workdir)
+    try:
+        values = dict(values)
         seal = values.pop("seal")
         if seal != checkpoint_meta.seal(values):
             raise DataError(f"{path}: has been changed since it was written; {redo}")
@@ -248,8 +270,23 @@ def read(workdir: Path, *, class_names: Sequence[str], weights: str, views: str)
         if values["views"] != views:
             return None, f"the stored calibration is for the views {values['views']} and is left out"
         return _decision(values), ""
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: is not a calibration of this emojax ({error!r}); {redo}") from error
+
+
+def read(workdir: Path, *, class_names: Sequence[str], weights: str, views: str) -> tuple[Decision | None, str]:
+    """`parse` of what is `stored`."""
+    return parse(stored(workdir), workdir, class_names=class_names, weights=weights, views=views)
+
+
+def for_weights(values: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """What `stored` gave, sealed for the same weights under another digest: those of a bundle."""
+    values = {key: value for key, value in values.items() if key != "seal"} | {"weights": weights}
+    return values | {"seal": checkpoint_meta.seal(values)}
+
+
+def _redo(workdir: Path) -> str:
+    return f"run `emojax calibrate --workdir={workdir}` again"
 
 
 def remove(workdir: Path) -> bool:

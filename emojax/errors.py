@@ -19,6 +19,7 @@ EXIT_CODES = {
     5: "training diverged: too many updates in a row were not finite",
     6: "every checkpoint of the run is damaged",
     7: "the disk is full, or a quota or file-size limit reached; what was saved before is whole",
+    8: "an export failed its comparison with the model; nothing was written",
     130: "stopped by Ctrl-C, with everything saved",
     143: "stopped by SIGTERM, with everything saved",
 }
@@ -65,6 +66,12 @@ class FullError(CheckpointError):
     """Nothing more can be written. What was saved is whole; the same command goes on once there is room."""
 
     exit_code = 7
+
+
+class ExportError(EmojaxError):
+    """What was exported does not say what the model says; nothing was written."""
+
+    exit_code = 8
 
 
 class WorkdirError(EmojaxError):

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
-from emojax import checkpoint, decision as decision_lib, models, parallel, views as views_lib
+from emojax import models, parallel, stored as stored_lib, views as views_lib
 from emojax.config import Config
 from emojax.data import pipeline
 from emojax.data.storage import read_file
@@ -190,6 +190,11 @@ class Classifier:
             total.update(np.ascontiguousarray(leaf).tobytes())
         return total.hexdigest()
 
+    @property
+    def weights(self) -> dict[str, Tree]:
+        """{"params": ..., "model_state": ...} as the inference function takes them."""
+        return self._weights
+
     def per_view(self) -> dict[str, Classifier]:
         """{view: a classifier that sees this one of the test-time views alone}, without the decision, which was fitted
         for all of them."""
@@ -250,16 +255,16 @@ class _Inputs:
 
 
 def load(path: str | Path, *, which: str = "best", views: str = "", decision: str = "stored") -> Classifier:
-    """Opens the work directory of a training run for prediction.
+    """Opens a trained model for prediction. Nothing in a bundle is executed.
 
     Args:
-      path: the run's --workdir.
-      which: "best" (by the run's `eval.metric` on val), "last", or a step.
+      path: the --workdir of a training run, or a bundle of `emojax export`, a folder or a .zip.
+      which: "best" (by the run's `eval.metric` on val), "last", or a step; of a bundle "best".
       views: a name in `views.VIEWS`; "" = as in the run's config.
       decision: "stored", that of `emojax calibrate` where it is for these weights and views, or "none".
 
     Raises:
-      CheckpointError: there is no usable checkpoint.
+      CheckpointError: there is no usable checkpoint, or the bundle is damaged or of a newer version.
       ConfigError: there are no such views, or `decision` is neither.
       DataError: the stored decision has been changed, or is for other classes.
     """
@@ -268,16 +273,14 @@ def load(path: str | Path, *, which: str = "best", views: str = "", decision: st
     if decision not in ("stored", "none"):
         raise ConfigError(f"decision: expected stored or none, found {decision!r}")
     parallel.prepare()
-    step, meta, read = checkpoint.load_weights(Path(path), which=which)
-    model = models.build(meta.config.model, len(meta.class_names))
-    params, model_state = jax.eval_shape(lambda: model.init(jax.random.key(0), meta.image_size))
+    stored = stored_lib.read(path, which=which)
+    meta, model = stored.meta, stored.model
     views = views or meta.config.eval.views
-    weights = read({"params": params, "model_state": model_state})
+    if views not in views_lib.VIEWS:
+        raise ConfigError(f"{path}: has the test-time views {views!r}, which this emojax does not know")
+    weights = dict(stored.weights)
     weights["params"] = model.rounded(weights["params"], meta.image_size)
-    found, note = None, ""
-    if decision == "stored":
-        digest = decision_lib.weights_digest(meta.digests)
-        found, note = decision_lib.read(Path(path), class_names=meta.class_names, weights=digest, views=views)
+    found, note = stored.decision(views) if decision == "stored" else (None, "")
     infer = inference_function(
         model,
         views=views_lib.VIEWS[views],
@@ -288,7 +291,7 @@ def load(path: str | Path, *, which: str = "best", views: str = "", decision: st
         class_names=meta.class_names,
         config=meta.config,
         image_size=meta.image_size,
-        step=step,
+        step=stored.step,
         views=views,
         decision=found,
         note=note,

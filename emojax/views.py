@@ -8,7 +8,9 @@ except for shifts, which see the edge pixels repeated.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+import operator
 from collections.abc import Callable
 
 import jax
@@ -52,10 +54,16 @@ def turn(image: Images, *, degrees: float) -> Images:
     # y points down: the source of a pixel lies clockwise from it on the screen.
     rows, columns = sin * x + cos * y + (height - 1) / 2, cos * x - sin * y + (width - 1) / 2
 
-    def plane(pixels: Float[Array, "H W"]) -> Float[Array, "H W"]:
-        return jax.scipy.ndimage.map_coordinates(pixels, [rows, columns], order=1, mode="constant", cval=0.0)
-
-    return _to_uint8(jax.vmap(jax.vmap(plane, in_axes=-1, out_axes=-1))(image.astype(jnp.float32)))
+    # As `jax.scipy.ndimage.map_coordinates` does it, but never looking outside: ONNX has no rule for such an index.
+    top, left = jnp.floor(rows), jnp.floor(columns)
+    parts = []
+    for down, right in itertools.product((0, 1), (0, 1)):
+        y, x = (top + down).astype(jnp.int32), (left + right).astype(jnp.int32)
+        weight = (rows - top if down else 1 - (rows - top)) * (columns - left if right else 1 - (columns - left))
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        seen = image[:, jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)].astype(jnp.float32)
+        parts.append(jnp.where(inside, weight, 0.0)[..., None] * seen)
+    return _to_uint8(functools.reduce(operator.add, parts))
 
 
 def zoom(image: Images, *, scale: float, at: tuple[float, float] = (0.5, 0.5)) -> Images:

@@ -90,9 +90,10 @@ ROWS = [
         "slices",
         "writers",
     ],
-    ["decision", "decision_plots", "checkpoint_list", "objective"],
+    ["decision", "decision_plots", "checkpoint_list", "objective", "bundle"],
+    ["stored"],
     ["validate", "monitor", "report", "predict", "resume"],
-    ["wiring", "robustness", "serve"],
+    ["wiring", "robustness", "serve", "export"],
     ["transitions", "lr_finder", "opening"],
     ["judging"],
     ["finish"],
@@ -100,7 +101,7 @@ ROWS = [
     ["main", "cli"],
 ]
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}
-FOLDERS = ("data", "models", "report", "serve", "cli")
+FOLDERS = ("data", "models", "report", "serve", "export", "cli")
 
 # cli.train is emojax.main under another name; `import emojax` offers emojax.load.
 EXCEPTIONS = {("cli", "main"), ("__init__", "predict")}

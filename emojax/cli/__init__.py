@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "judge a trained model on its own or other data",
     "predict": "classify pictures, folders of pictures, videos and cameras",
     "serve": "answer over HTTP, with a page for trying it in a browser",
+    "export": "write a trained model as a bundle, ONNX, StableHLO or safetensors, compared with it",
     "calibrate": "fit probabilities, abstention and sets of classes on val, and store them with the model",
     "robustness": "accuracy by slices, under corruptions and mirrored",
     "study": "train several recipes with several seeds, and print one table",

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emojax.cli import model_options
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -45,6 +47,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--remove", action="store_true", help="forget the stored decision, and do nothing else")
     options = parser.parse_args(arguments)
     workdir = Path(options.workdir)
+    model_options.refuse_bundle(options)
 
     from emojax import checkpoint, decision, files, predictions_csv
     from emojax.errors import DataError

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     classifier = load(options.workdir, which=options.which, views=options.views, decision=_decision(options))
     if classifier.note:
         sys.stderr.write(f"emojax: {classifier.note}\n")
-    cache = Path(options.workdir) / "data_check.json"
+    cache = model_options.cache(options)
     dataset, crossing = other_data.open_data(classifier, options, cache=cache)
     post = _post_process(options.post_process, classifier, cache=cache)
     if post and options.report:
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
         bounds = intervals.of(predictions)
         sys.stdout.write(_text(name, judged, bounds) + "\n")
         more = _decided(classifier, predictions) if crossing is None else []
-        if name == "test" and not options.data:
+        if name == "test" and not options.data and not model_options.is_bundle(options):
             more += _noted(Path(options.workdir), arguments, judged)
         if options.per_view:
             more += _per_view(classifier, dataset, name, crossing, batch_size=size)
@@ -147,7 +147,7 @@ def _decided(classifier: Classifier, predictions: Predictions) -> list[str]:
     return lines
 
 
-def _post_process(kind: str, classifier: Classifier, *, cache: Path) -> PostProcess | None:
+def _post_process(kind: str, classifier: Classifier, *, cache: Path | None) -> PostProcess | None:
     """What `--post-process` asks for. It is fitted on the val split of the run's own data, whatever is judged."""
     from emojax import data, postprocess
     from emojax.errors import ConfigError

@@ -29,7 +29,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_data(classifier: Classifier, options: argparse.Namespace, *, cache: Path) -> tuple[Dataset, Crossing | None]:
+def open_data(
+    classifier: Classifier, options: argparse.Namespace, *, cache: Path | None
+) -> tuple[Dataset, Crossing | None]:
     """The data of --data as `open_other` gives them, or the run's own, whose classes must be the model's."""
     from emojax import data
     from emojax.errors import CheckpointError
@@ -45,7 +47,9 @@ def open_data(classifier: Classifier, options: argparse.Namespace, *, cache: Pat
     return dataset, None
 
 
-def open_other(classifier: Classifier, options: argparse.Namespace, *, cache: Path) -> tuple[Dataset, Crossing | None]:
+def open_other(
+    classifier: Classifier, options: argparse.Namespace, *, cache: Path | None
+) -> tuple[Dataset, Crossing | None]:
     """The data of --data with labels over the judged classes, and how the model's answers get there; None where the
     classes are the same in the same order. What was mapped, joined and left out is told, and which of the images that
     are to be judged are also in the run's training data (`Dataset.leaked`; None where nobody could look).
@@ -93,7 +97,7 @@ def open_other(classifier: Classifier, options: argparse.Namespace, *, cache: Pa
             dataset,
             names,
             labels=found is None,
-            cache=cache.with_name("copies_other.json"),
+            cache=cache and cache.with_name("copies_other.json"),
             progress=lambda done, n: terminal.update(lambda: [(0, f"comparing with the training data {done:,}/{n:,}")]),
         )
         terminal.clear()
@@ -104,7 +108,7 @@ def open_other(classifier: Classifier, options: argparse.Namespace, *, cache: Pa
     return dataclasses.replace(dataset, leaked=leaked), found
 
 
-def _trained_with(classifier: Classifier, *, cache: Path) -> Dataset | None:
+def _trained_with(classifier: Classifier, *, cache: Path | None) -> Dataset | None:
     """The data of the run, to look for their pictures in others; None, and why, where that cannot be."""
     from emojax import data
     from emojax.errors import DataError

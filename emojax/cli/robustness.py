@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     if options.limit < 0:
         raise ConfigError(f"--limit={options.limit}: expected 0 or more")
     classifier = load(options.workdir, which=options.which, views=options.views)
-    splits = data.open_dataset(classifier.config.data, cache=Path(options.workdir) / "data_check.json").splits
+    splits = data.open_dataset(classifier.config.data, cache=model_options.cache(options)).splits
     if options.split not in splits:
         raise ConfigError(f"--split={options.split}: the data have {', '.join(splits)}")
     split = splits[options.split]

@@ -13,8 +13,10 @@ from emojax.errors import ConfigError
 from emojax.models.cam import class_activation
 from emojax.models.families import FAMILIES, check
 from emojax.models.model import HEAD, Model
+from emojax.models.platforms import plain
+from emojax.models.to_torch import Target, to_torch
 
-__all__ = ["FAMILIES", "HEAD", "Model", "build", "class_activation", "names"]
+__all__ = ["FAMILIES", "HEAD", "Model", "Target", "build", "class_activation", "names", "plain", "to_torch"]
 
 
 def names() -> list[str]:

@@ -21,6 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from emojax.models import products
+from emojax.models.platforms import per_platform
 from emojax.models.windows import native, native_dw, native_dx, out_size
 
 
@@ -78,7 +79,7 @@ def _chosen(rule: Callable[..., Array] | None, plain: Callable[..., Array], *arr
     """`rule` on CPUs where there is one, else XLA's own."""
     if rule is None:
         return plain(*arrays)
-    return lax.platform_dependent(*arrays, cpu=functools.partial(rule, **how), default=plain)
+    return per_platform(*arrays, cpu=functools.partial(rule, **how), default=plain)
 
 
 # Which formulation on a CPU. None: XLA's own, in float32. Every threshold is a measurement.

@@ -21,6 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from emojax.models import products
+from emojax.models.platforms import per_platform
 from emojax.models.windows import native, native_dw, native_dx, out_size, wide
 
 _ROWS = 16
@@ -55,7 +56,7 @@ def depthwise(
 def _depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     cpu = functools.partial(_cpu, stride=stride, padding=padding)
     plain = functools.partial(native, stride=stride, padding=padding, groups=x.shape[3])
-    return lax.platform_dependent(x, kernel, cpu=cpu, default=plain)
+    return per_platform(x, kernel, cpu=cpu, default=plain)
 
 
 def _depthwise_fwd(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
@@ -66,8 +67,8 @@ def _depthwise_bwd(stride: int, padding: int, saved: tuple[Array, Array], dy: Ar
     x, kernel = saved
     how = {"stride": stride, "padding": padding}
     plain_dx, plain_dw = (functools.partial(f, **how, groups=x.shape[3]) for f in (native_dx, native_dw))
-    dx = lax.platform_dependent(x, kernel, dy, cpu=functools.partial(_cpu_dx, **how), default=plain_dx)
-    dw = lax.platform_dependent(x, kernel, dy, cpu=functools.partial(_cpu_dw, **how), default=plain_dw)
+    dx = per_platform(x, kernel, dy, cpu=functools.partial(_cpu_dx, **how), default=plain_dx)
+    dw = per_platform(x, kernel, dy, cpu=functools.partial(_cpu_dw, **how), default=plain_dw)
     return products.together(dx, dw)
 
 

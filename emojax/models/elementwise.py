@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from emojax.models import platforms
 from emojax.models.windows import wide
 
 
-@jax.custom_vjp
 def gelu(x: Float[Array, "*B"]) -> Float[Array, "*B"]:
     """x Phi(x), exact (Hendrycks & Gimpel 2016, arXiv:1606.08415), computed in float32 with erf, as torch does.
 
     First-order reverse-mode gradients only.
     """
+    if platforms.is_plain():
+        return jax.nn.gelu(wide(x), approximate=False).astype(x.dtype)
+    found: Any = _gelu(x)
+    return found
+
+
+@jax.custom_vjp
+def _gelu(x: Array) -> Array:
     x32 = wide(x)
     return (x32 * _normal_cdf(x32)).astype(x.dtype)
 
@@ -32,7 +42,7 @@ def _normal_cdf(x: Array) -> Array:
 
 
 def _gelu_fwd(x: Array) -> tuple[Array, Array]:
-    return gelu(x), x
+    return _gelu(x), x
 
 
 def _gelu_bwd(x: Array, dy: Array) -> tuple[Array]:
@@ -41,10 +51,9 @@ def _gelu_bwd(x: Array, dy: Array) -> tuple[Array]:
     return (((_normal_cdf(x32) + x32 * density) * wide(dy)).astype(dy.dtype),)
 
 
-gelu.defvjp(_gelu_fwd, _gelu_bwd)
+_gelu.defvjp(_gelu_fwd, _gelu_bwd)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def layer_norm(
     x: Float[Array, "*B C"], scale: Float[Array, " C"], bias: Float[Array, " C"], epsilon: float
 ) -> Float[Array, "*B C"]:
@@ -52,6 +61,16 @@ def layer_norm(
 
     First-order reverse-mode gradients only. Ba et al. 2016, arXiv:1607.06450.
     """
+    if platforms.is_plain():  # Flax's own, which converters turn into one operation
+        norm = nn.LayerNorm(epsilon=epsilon)
+        normal: Any = norm.apply({"params": {"scale": scale, "bias": bias}}, wide(x))
+        return normal
+    found: Any = _layer_norm(x, scale, bias, epsilon)
+    return found
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _layer_norm(x: Array, scale: Array, bias: Array, epsilon: float) -> Array:
     mean, factor = _statistics(x, epsilon)
     return (wide(x) - mean) * factor * scale + bias
 
@@ -78,7 +97,7 @@ def _layer_norm_bwd(epsilon: float, saved: tuple[Array, ...], dy: Array) -> tupl
     return dx.astype(x.dtype), (dy * normal).sum(pixels), dy.sum(pixels)
 
 
-layer_norm.defvjp(_layer_norm_fwd, _layer_norm_bwd)
+_layer_norm.defvjp(_layer_norm_fwd, _layer_norm_bwd)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))

@@ -151,6 +151,7 @@ def _model(
     group = 3 if config.name.startswith("convnext") else 1
     return Model(
         config.name, depths, min_size, module, initial, from_torch, group=group, products=config.products,
+        rounds=bool(config.products) or config.compute != "float32",
         twins=bool(config.twins), importance=bool(config.importance),
         mean=tuple(config.mean) or preprocess.MEAN, std=tuple(config.std) or preprocess.STD,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from emojax.errors import CheckpointError
-from emojax.models import products
+from emojax.models import platforms, products
 from emojax.models.conv import conv2d
 from emojax.models.depthwise import depthwise
 from emojax.models.elementwise import batch_norm, layer_norm
@@ -141,6 +141,8 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         if not train:
             factor = scale * lax.rsqrt(var.value + self.epsilon)
+            if platforms.is_plain():  # two constants, which runtimes fold into the convolution before
+                return (x.astype(jnp.float32) * factor + (bias - mean.value * factor)).astype(self.dtype)
             return ((x.astype(jnp.float32) - mean.value) * factor + bias).astype(self.dtype)
         found: Any = batch_norm(x, scale, bias, mean.value, self.epsilon)
         y, center, spread = found

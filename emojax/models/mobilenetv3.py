@@ -171,12 +171,11 @@ def initial(path: str, shapes: Mapping[str, tuple[int, ...]]) -> layers.Initial:
     return "normal", (2 / (math.prod(size) * out)) ** 0.5
 
 
-def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
-    """(params, model_state) of the network `name` from the state dict of the torchvision or timm network; see
-    `layers.rename_torch`.
-    """
-    rules = [(r"classifier\.0|conv_head", "head/dense1"), (r"classifier(?:\.3)?", "head/dense")]
-    rules += [*_conv_norm("features.0", "stem"), ("conv_stem", "stem/conv"), ("bn1", "stem/norm")]
+def torch_rules(name: str) -> list[tuple[str, str]]:
+    """Of the network `name` for `layers.rename_torch`: timm's names and torchvision's, which come last, for
+    `to_torch`."""
+    rules = [(r"conv_head|classifier\.0", "head/dense1"), (r"classifier|classifier\.3", "head/dense")]
+    rules += [("conv_stem", "stem/conv"), ("bn1", "stem/norm"), *_conv_norm("features.0", "stem")]
     layer, channels, timm, last = 1, 16, (-1, 0), f"stage{len(depths(name))}/block{depths(name)[-1]}/last"
     for i, stage in enumerate(VARIANTS[name][0], 1):
         for j, (_, expanded, width, excite, _) in enumerate(stage, 1):
@@ -195,10 +194,16 @@ def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
                 else:
                     rules += _conv_norm(torch, path)
             layer, channels = layer + 1, width
-    rules += _conv_norm(f"features.{layer}", last)
     torch = rf"blocks\.{timm[0] + 1}\.0\."
     rules += [(torch + "conv", f"{last}/conv"), (torch + "bn1", f"{last}/norm")]
-    return layers.rename_torch(state, rules)
+    return rules + _conv_norm(f"features.{layer}", last)
+
+
+def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
+    """(params, model_state) of the network `name` from the state dict of the torchvision or timm network; see
+    `layers.rename_torch`.
+    """
+    return layers.rename_torch(state, torch_rules(name))
 
 
 _GATE = {r"se\.conv_reduce": "gate/squeeze", r"se\.conv_expand": "gate/excite"}

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from emojax import paths, preprocess
 from emojax.errors import ConfigError
-from emojax.models import layers, products, twins
+from emojax.models import layers, platforms, products, twins
 from emojax.models.layers import Initial, draw
 from emojax.types import ModelOutput, Tree
 
@@ -36,6 +36,7 @@ class Model:
       head: regex over parameter paths: the classifier itself.
       group: how many blocks of a stage count as one in `depth`.
       products: `ModelConfig.products`.
+      rounds: whether some products may have factors of bfloat16.
       twins: whether it is two networks, see `models/twins.py`.
       importance: whether `head/importance`, a dense layer on the features and a sigmoid, says how important an image is
         (Wang et al. 2020, arXiv:2002.10392).
@@ -54,6 +55,7 @@ class Model:
     head: str = HEAD
     group: int = 1
     products: str = ""
+    rounds: bool = True
     twins: bool = False
     importance: bool = False
     mean: tuple[float, ...] = preprocess.MEAN
@@ -73,7 +75,8 @@ class Model:
             single = dataclasses.replace(self, twins=False)
             return twins.stacked(*(single.init(k, image_size) for k in jax.random.split(key)))
         image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-        tree = jax.eval_shape(functools.partial(self.module.init, train=False), key, image)
+        with platforms.plain():  # shapes are the same in any formulation, and found in a third of the time
+            tree = jax.eval_shape(functools.partial(self.module.init, train=False), key, image)
         shapes = {path: leaf.shape for path, leaf in paths.flatten(tree["params"]).items()}
         values = jax.jit(lambda key: draw(key, shapes, functools.partial(self.initial, shapes=shapes)))(key)
         stats = paths.map_with_path(
@@ -132,6 +135,8 @@ class Model:
 
         A quarter of the time of a single picture goes into rounding 28 million numbers again. Training needs them all.
         """
+        if not self.rounds:
+            return params
         factors: set[str] = set()
 
         def note(method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -140,7 +145,7 @@ class Model:
                 factors.add("/".join((*module.path, "kernel")))
             return method(*args, **kwargs)
 
-        with self._precision(), nn.intercept_methods(note):
+        with self._precision(), platforms.plain(), nn.intercept_methods(note):
             image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
             jax.eval_shape(functools.partial(self.module.init, train=False), jax.random.key(0), image)
         return paths.map_with_path(lambda path, leaf: leaf.astype(jnp.bfloat16) if path in factors else leaf, params)

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from emojax.models.platforms import per_platform
+
 _Edges = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -50,7 +52,7 @@ def _max_pool_bwd(edges: _Edges, saved: tuple[Array, Array], dy: Array) -> tuple
         del y
         return jax.vjp(functools.partial(_native, edges=edges), x)[1](dy)[0]
 
-    return (lax.platform_dependent(*saved, dy, cpu=functools.partial(_compared, edges=edges), default=native),)
+    return (per_platform(*saved, dy, cpu=functools.partial(_compared, edges=edges), default=native),)
 
 
 _max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)

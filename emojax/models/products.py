@@ -17,6 +17,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
+from emojax.models.platforms import is_plain, per_platform
+
 KEPT = "product"
 """Name of what `kept` marks."""
 
@@ -36,9 +38,7 @@ def together(dx: Array, dw: Array) -> tuple[Array, Array]:
     are made of, input and output gradient of every layer, until then: three times the memory of a GPU's step with
     `remat`. On CPUs a barrier orders nothing, and costs the fusion of what it stands between.
     """
-    return lax.platform_dependent(
-        dx, dw, cpu=lambda *grads: grads, default=lambda *grads: lax.optimization_barrier(grads)
-    )
+    return per_platform(dx, dw, cpu=lambda *grads: grads, default=lambda *grads: lax.optimization_barrier(grads))
 
 
 def factor(dtype: Any) -> Any:
@@ -57,6 +57,8 @@ def dense(x: Float[Array, "*B C"], kernel: Float[Array, "C O"]) -> Float[Array, 
     First-order reverse-mode gradients only (`jax.grad`). The formulation is chosen when the program is lowered, as in
     `conv.conv2d`.
     """
+    if is_plain():
+        return jnp.matmul(x, kernel)
     return _dense(x, kernel, factor(x.dtype))
 
 
@@ -98,7 +100,7 @@ def outer(a: Float[Array, "*B M"], b: Float[Array, "*B N"], *, dtype: Any) -> Fl
     def transposed(a: Array, b: Array) -> Array:
         return _dot(in_memory_order(a.astype(dtype).T), b, 1, 0, dtype)
 
-    return lax.platform_dependent(a, b, cpu=transposed, default=plain).astype(b.dtype)
+    return per_platform(a, b, cpu=transposed, default=plain).astype(b.dtype)
 
 
 def in_memory_order(x: Array) -> Array:
@@ -120,5 +122,5 @@ def _dot(a: Array, b: Array, axis_a: int, axis_b: int, dtype: Any) -> Array:
     found = lax.dot_general(flat.astype(dtype), b.astype(dtype), contract, preferred_element_type=wide)
     if jnp.dtype(dtype) == jnp.bfloat16:
         # Behind the barrier nobody turns this into b.T @ a.T, for which jaxlib 0.10 and 0.12 lack code: an error.
-        found = lax.platform_dependent(found, cpu=lax.optimization_barrier, default=lambda x: x)
+        found = per_platform(found, cpu=lax.optimization_barrier, default=lambda x: x)
     return found.reshape(*a.shape[:-1], found.shape[-1]) if axis_a else found

@@ -139,6 +139,26 @@ def initial(path: str, shapes: Mapping[str, tuple[int, ...]]) -> layers.Initial:
     return "uniform", (6 / math.prod(shapes[path][:-1])) ** 0.5
 
 
+def torch_rules(name: str) -> list[tuple[str, str]]:
+    """Of the network `name` for `layers.rename_torch`: Keras' names and torchvision's, which come last, for
+    `to_torch`."""
+    rules = [(r"conv1|features\.0", "stem/conv"), (r"conv10|classifier\.1", "head/dense")]
+    layer = 2  # torch counts the convolution, its ReLU and every max-pool
+    fire = 1  # Keras counts the convolution
+    for stage, blocks in enumerate(depths(name), 1):
+        for block in range(1, blocks + 1):
+            fire += 1
+            path = f"stage{stage}/block{block}"
+            for theirs, squeeze in ((rf"fire{fire}\.", "squeeze1x1"), (rf"features\.{layer + block}\.", "squeeze")):
+                rules += [
+                    (theirs + squeeze, f"{path}/squeeze"),
+                    (theirs + "expand1x1", f"{path}/expand1"),
+                    (theirs + "expand3x3", f"{path}/expand3"),
+                ]
+        layer += blocks + 1
+    return rules
+
+
 def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
     """(params, {}) of the network `name` from the state dict of torchvision's squeezenet1_1 or, for
     `squeezenet_inspired`, squeezenet1_0; see `layers.rename_torch`. Also takes names and axes of keras-squeezenet,
@@ -149,20 +169,7 @@ def from_torch(state: Mapping[str, np.ndarray], name: str) -> tuple[Tree, Tree]:
     }
     if "conv1.weight" in state:
         state["conv1.weight"] = state["conv1.weight"][:, ::-1]
-    rules = [(r"features\.0|conv1", "stem/conv"), (r"classifier\.1|conv10", "head/dense")]
-    layer = 2  # torch counts the convolution, its ReLU and every max-pool
-    fire = 1  # Keras counts the convolution
-    for stage, blocks in enumerate(depths(name), 1):
-        for block in range(1, blocks + 1):
-            fire += 1
-            path, torch = f"stage{stage}/block{block}", rf"(?:features\.{layer + block}|fire{fire})\."
-            rules += [
-                (torch + "squeeze(?:1x1)?", f"{path}/squeeze"),
-                (torch + "expand1x1", f"{path}/expand1"),
-                (torch + "expand3x3", f"{path}/expand3"),
-            ]
-        layer += blocks + 1
-    return layers.rename_torch(state, rules)
+    return layers.rename_torch(state, torch_rules(name))
 
 
 def _from_keras(key: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from emojax.config import ModelConfig
-from emojax.models import attention, heads, layers
+from emojax.models import attention, heads, layers, platforms
 from emojax.types import Tree
 
 VARIANTS = {
@@ -44,7 +44,14 @@ def resize_positions(position: Float[Array, "1 N D"], rows: int, columns: int) -
     would shrink to a fifth on the way to 3 x 3.
     """
     grid = position[:, 1:].reshape(1, GRID, GRID, -1)
-    grid = jax.image.resize(grid, (1, rows, columns, grid.shape[-1]), "cubic", antialias=False)
+    shape = (1, rows, columns, grid.shape[-1])
+    if (
+        platforms.is_plain()
+    ):  # the same arithmetic as `resize`, which converters make an operation that knows no channels
+        scale, zero = jnp.asarray((rows / GRID, columns / GRID), jnp.float32), jnp.zeros(2, jnp.float32)
+        grid = jax.image.scale_and_translate(grid, shape, (1, 2), scale, zero, "cubic", antialias=False)
+    else:
+        grid = jax.image.resize(grid, shape, "cubic", antialias=False)
     return jnp.concatenate([position[:, :1], grid.reshape(1, rows * columns, -1)], 1)
 
 

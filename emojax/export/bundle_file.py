@@ -1,0 +1,128 @@
+"""What a bundle is made of: weights, the part of the manifest that tells what they are, and the model card."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emojax import checkpoint_meta, decision as decision_lib, files, metrics, paths, preprocess
+from emojax.data import schemas
+from emojax.predict import Classifier
+from emojax.stored import Stored
+
+
+def write_weights(path: Path, stored: Stored) -> None:
+    """All arrays under emojax's own paths, float32."""
+    from safetensors import numpy as safetensors
+
+    path.write_bytes(safetensors.save(_arrays(stored)))
+
+
+def manifest(stored: Stored, classifier: Classifier) -> dict[str, Any]:
+    """What the manifest tells of the model: config, classes, preprocessing, calibration, numbers."""
+    digests, meta = checkpoint_meta.digests(_arrays(stored)), stored.meta
+    shapes = {name: list(array.shape) for name, array in _arrays(stored).items()}
+    config = dataclasses.replace(meta.config, eval=dataclasses.replace(meta.config.eval, views=classifier.views))
+    kept = dataclasses.replace(
+        meta, config=config, judged="weights", digests=digests, shapes=shapes, loop={}, rank=None
+    )
+    calibration = None
+    if classifier.decision:
+        calibration = decision_lib.for_weights(stored.calibration, decision_lib.weights_digest(digests))
+    return {
+        "step": stored.step,
+        "meta": kept.to_json(),
+        "class_names": list(meta.class_names),
+        "schema": schemas.identify(meta.class_names),
+        "preprocessing": {
+            "image_size": meta.image_size,
+            "crop": config.eval.crop,
+            "fit": config.fit,
+            "resampling": f"{config.eval.interpolation or 'bicubic'}, antialiased (Pillow)",
+            "channels": "RGB",
+            "mean": config.model.mean or preprocess.MEAN,
+            "std": config.model.std or preprocess.STD,
+            "scale": "pixels / 255",
+        },
+        "views": classifier.views,
+        "calibration": calibration,
+        "numbers": _numbers(stored),
+    }
+
+
+def card(stored: Stored, classifier: Classifier) -> str:
+    """The model card, Markdown: what the model is, what was measured of it, and what it is not for."""
+    meta, config = stored.meta, stored.meta.config
+    parameters = sum(a.size for name, a in _arrays(stored).items() if name.startswith("params/"))
+    schema = schemas.identify(meta.class_names)
+    rows = [
+        ("network", f"{config.model.name}, head {config.model.head}, {parameters:,} parameters"),
+        ("input", f"RGB, {meta.image_size} px, uint8; preprocessing is part of the model"),
+        ("classes", ", ".join(meta.class_names) + (f" (those of {schema})" if schema else "")),
+        ("trained on", _cell(config.data.path)),
+        ("weights", f"after update {stored.step}"),
+        ("test-time views", classifier.views),
+        ("calibration", classifier.decision.text() if classifier.decision else "none: probabilities as trained"),
+    ]
+    lines = [f"# {config.model.name} for {len(meta.class_names)} classes", "", "| | |", "| --- | --- |"]
+    lines += [f"| {name} | {_cell(value)} |" for name, value in rows]
+    lines += ["", "## Measured", "", *_measured(_numbers(stored))]
+    lines += [
+        "",
+        "## Use",
+        "",
+        "    import emojax",
+        '    emojax.load("THIS FOLDER OR ZIP").predict(["picture.jpg"])',
+        "",
+        "The classes are what annotators saw in pictures like those it was trained on, not what a person feels.",
+        "Numbers hold for such pictures. On your own: `emojax evaluate --workdir=BUNDLE --data=FOLDER`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _measured(numbers: dict[str, Any]) -> list[str]:
+    if not numbers:
+        return ["Nothing: the run had no report yet when this was exported."]
+    names = [name for name in metrics.NUMBERS if all(name in values for values in numbers.values())]
+    lines = [
+        "| split | images | views | " + " | ".join(metrics.text(name) for name in names) + " |",
+        "| --- | --- | --- |" + " --- |" * len(names),
+    ]
+    for split, values in numbers.items():
+        cells = []
+        for name in names:
+            low, high = values["intervals"].get(name, (None, None))
+            within = f" [{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
+            cells.append(f"{values[name]:.4f}{within}")
+        lines.append(f"| {split} | {values['n']} | {values['views']} | {' | '.join(cells)} |")
+    return [*lines, "", "In brackets: 95 % intervals. As the run judged itself, before any calibration."]
+
+
+def _numbers(stored: Stored) -> dict[str, Any]:
+    """split -> numbers of the run's report; of a bundle, those that it was given."""
+    if stored.manifest:
+        return stored.manifest.get("numbers", {})
+    found = {}
+    for split in ("val", "test"):
+        path = stored.path / "report" / f"{split}.json"
+        if path.is_file():
+            values = files.parse_json(path.read_text(encoding="utf-8"))
+            if values.get("step") == stored.step:  # of the same weights
+                kept = ("n", "views", "dataset", "per_class", "confusion")
+                found[split] = {name: values[name] for name in metrics.NUMBERS if values.get(name) is not None}
+                found[split] |= {name: values.get(name) for name in kept}
+                found[split]["intervals"] = values.get("intervals") or {}
+    return found
+
+
+def _arrays(stored: Stored) -> dict[str, np.ndarray]:
+    return {name: np.asarray(leaf, np.float32) for name, leaf in paths.flatten(stored.weights).items()}
+
+
+def _cell(text: str) -> str:
+    """Text in a cell of a Markdown table."""
+    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())

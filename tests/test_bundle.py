@@ -1,0 +1,213 @@
+"""Bundles: the same bits as the work directory, and nothing from a stranger that is not what it says."""
+
+import hashlib
+import json
+import stat
+import zipfile
+
+import numpy as np
+import pytest
+from stored_models import NAMES, make, pictures
+
+import emojax
+from emojax import bundle, checkpoint_meta, cli, conformal, decision, export
+from emojax.errors import CheckpointError, ConfigError, DamagedError
+from emojax.scaling import Scaling
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A work directory with a calibration."""
+    folder = make(tmp_path_factory.mktemp("bundle") / "run")
+    found = emojax.load(folder)
+    chosen = decision.Decision(
+        scaling=Scaling((0.5,) * 3, (0.0, 0.1, -0.1)),
+        method="vector",
+        tau=0.0,
+        threshold=0.4,
+        risk=0.1,
+        sets=conformal.Sets("lac", 0.9, 0.8),
+    )
+    from emojax import stored
+
+    digest = decision.weights_digest(stored.read(folder).meta.digests)
+    decision.write(folder, chosen, class_names=NAMES, weights=digest, views=found.views, fitted_on="nothing")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("made")
+    export.run(run, out / "model", ["bundle"], val=None, images=7)
+    export.run(run, out / "model.zip", ["bundle"], val=None, images=7)
+    return out
+
+
+@pytest.mark.parametrize("name", ["model", "model.zip"])
+def test_a_bundle_gives_the_bits_of_its_work_directory(run, made, name):
+    ours, theirs = emojax.load(run), emojax.load(made / name)
+    assert theirs.class_names == NAMES and theirs.step == 7 and theirs.decision == ours.decision is not None
+    np.testing.assert_array_equal(ours.predict(pictures()).probs, theirs.predict(pictures()).probs)
+    assert np.ptp(ours.predict(pictures()).probs) > 0.01
+    raw = emojax.load(made / name, decision="none").predict(pictures()).probs
+    assert np.abs(raw - ours.predict(pictures()).probs).max() > 1e-3
+
+
+def test_a_bundle_of_a_bundle_is_the_same_but_for_nothing(made, tmp_path):
+    export.run(made / "model.zip", tmp_path / "again", ["bundle"], val=None, images=7)
+    for name in (bundle.WEIGHTS, bundle.CARD, bundle.MANIFEST):
+        assert (tmp_path / "again" / name).read_bytes() == (made / "model" / name).read_bytes()
+
+
+def test_the_card_has_the_measured_numbers(made):
+    text = (made / "model" / bundle.CARD).read_text()
+    assert "0.7500 [0.5000, 1.0000]" in text and "blue, green, red" in text and "vector scaling" in text
+
+
+def test_it_is_no_place_for_checkpoints_or_new_calibrations(made):
+    with pytest.raises(CheckpointError, match="holds one model"):
+        emojax.load(made / "model", which="last")
+    with pytest.raises(ConfigError, match="stays as it is"):
+        from emojax.cli import calibrate
+
+        calibrate.main([f"--workdir={made / 'model'}"])
+
+
+def test_predict_takes_a_bundle(made, tmp_path, capsys):
+    from PIL import Image
+
+    Image.fromarray(pictures()[0]).save(tmp_path / "a.png")
+    assert cli.main(["predict", f"--workdir={made / 'model.zip'}", "--json", str(tmp_path / "a.png")]) == 0
+    assert json.loads(capsys.readouterr().out)["probs"].keys() == set(NAMES)
+
+
+def copy(made, to, change=lambda values: None, files=None):
+    """The bundle with another manifest, sealed anew, and other files: what a clever stranger would send."""
+    to.mkdir()
+    for path in (made / "model").iterdir():
+        (to / path.name).write_bytes((files or {}).get(path.name, path.read_bytes()))
+    values = json.loads((to / bundle.MANIFEST).read_text())
+    values.pop("seal")
+    for name in values["files"]:
+        data = (to / name).read_bytes()
+        values["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    change(values)
+    (to / bundle.MANIFEST).write_text(json.dumps({**values, "seal": checkpoint_meta.seal(values)}))
+    return to
+
+
+def with_meta(**changes):
+    def change(values):
+        meta = values["meta"] | changes
+        meta.pop("seal")
+        values["meta"] = meta | {"seal": checkpoint_meta.seal(meta)}
+
+    return change
+
+
+def with_model(**knobs):
+    def change(values):
+        config = json.loads(values["meta"]["config"])
+        config["model"] |= knobs
+        with_meta(config=json.dumps(config))(values)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.update(version=2, emojax="9.9"), "version 2, written by emojax '9.9'"),
+        (lambda v: v.update(format="other"), "not that of an emojax bundle"),
+        (lambda v: v.update(files=[]), "no usable list of files"),
+        (lambda v: v["files"].pop(bundle.WEIGHTS), "has no weights.safetensors"),
+        (lambda v: v["files"][bundle.WEIGHTS].update(bytes=1 << 60), "says that"),
+        (lambda v: v["files"][bundle.WEIGHTS].update(sha256="0" * 64), "has changed"),
+        (lambda v: v.update(step="7"), "as step"),
+        (lambda v: v.update(meta=3), "does not say what the weights are"),
+        (lambda v: v["meta"].update(image_size=99), "damaged"),
+        (with_meta(image_size=10**9), "image size"),
+        (with_meta(class_names=[]), "names of classes"),
+        (with_meta(class_names=["a", "b", "c", "d"]), "head/dense/kernel is"),
+        (with_model(depths=[10**9, 1]), "describes another network"),
+        (with_model(depths=[1, 1, 1], widths=[8, 16, 24]), "is missing"),
+        (with_model(widths=[8, 24]), "expected"),
+        (with_model(name="os.system"), "expected one of"),
+        (with_model(name=5), "expected str, found 5"),
+    ],
+)
+def test_manifests_that_are_not_what_they_say_are_refused(made, tmp_path, change, message):
+    with pytest.raises((CheckpointError, ConfigError), match=message):
+        emojax.load(copy(made, tmp_path / "bad", change))
+
+
+def test_changed_bytes_are_refused(made, tmp_path):
+    for name in (bundle.WEIGHTS, bundle.MANIFEST, bundle.CARD):
+        data = bytearray((made / "model" / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        bad = tmp_path / name
+        bad.mkdir()
+        for path in (made / "model").iterdir():
+            (bad / path.name).write_bytes(data if path.name == name else path.read_bytes())
+        with pytest.raises(CheckpointError):
+            emojax.load(bad)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 64, (2**62).to_bytes(8, "little") + b"{}"])
+def test_weights_that_are_no_safetensors_are_refused(made, tmp_path, data):
+    with pytest.raises(DamagedError, match="safetensors"):
+        emojax.load(copy(made, tmp_path / "bad", files={bundle.WEIGHTS: data}))
+
+
+def test_links_in_a_folder_are_not_followed(made, tmp_path):
+    bad = copy(made, tmp_path / "bad")
+    (bad / bundle.WEIGHTS).unlink()
+    (bad / bundle.WEIGHTS).symlink_to(made / "model" / bundle.WEIGHTS)
+    with pytest.raises(DamagedError, match="link"):
+        emojax.load(bad)
+
+
+def archive(made, to, *, names=None, compress=zipfile.ZIP_STORED, mode=stat.S_IFREG):
+    with zipfile.ZipFile(to, "w") as out:
+        for path in sorted((made / "model").iterdir()):
+            entry = zipfile.ZipInfo((names or {}).get(path.name, path.name))
+            entry.external_attr, entry.compress_type = (mode | 0o644) << 16, compress
+            out.writestr(entry, path.read_bytes())
+    return to
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"names": {bundle.CARD: "../README.md"}}, "leads elsewhere"),
+        ({"names": {bundle.CARD: "/etc/README.md"}}, "leads elsewhere"),
+        ({"names": {bundle.CARD: "a/README.md"}}, "leads elsewhere"),
+        ({"mode": stat.S_IFLNK}, "link"),
+        ({"compress": zipfile.ZIP_DEFLATED}, "is compressed"),
+        ({"names": {bundle.WEIGHTS: "other"}}, "missing"),
+    ],
+)
+def test_zip_files_that_are_not_plain_are_refused(made, tmp_path, how, message):
+    with pytest.raises(DamagedError, match=message):
+        emojax.load(archive(made, tmp_path / "bad.zip", **how))
+
+
+def test_zip_files_that_are_broken_or_something_else_are_refused(made, tmp_path):
+    whole = (made / "model.zip").read_bytes()
+    for i, data in enumerate((b"", b"PK\x03\x04", whole[: len(whole) // 2], b"\x89PNG" + whole[4:100])):
+        bad = tmp_path / f"{i}.zip"
+        bad.write_bytes(data)
+        with pytest.raises(CheckpointError):
+            emojax.load(bad)
+    with pytest.warns(UserWarning, match="Duplicate"):
+        doubled = archive(made, tmp_path / "two.zip", names={bundle.CARD: bundle.WEIGHTS})
+    with pytest.raises(DamagedError, match="different names"):
+        emojax.load(doubled)
+
+
+def test_no_prefix_of_a_zip_file_is_taken_for_it(made, tmp_path):
+    whole = (made / "model.zip").read_bytes()
+    for i, cut in enumerate(np.random.default_rng(0).integers(1, len(whole) - 1, 20)):
+        (tmp_path / f"{i}.zip").write_bytes(whole[:cut])
+        with pytest.raises(CheckpointError):
+            emojax.load(tmp_path / f"{i}.zip")

@@ -1,0 +1,171 @@
+"""Exports: each says in its own runtime what the model says, or nothing is written."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from stored_models import make, pictures
+from tiny import make_folder
+
+import emojax
+from emojax import cli, export, models, paths
+from emojax.config import ModelConfig
+from emojax.errors import ConfigError, DataError, ExportError, WorkdirError
+from emojax.export import gate, stablehlo
+
+FAMILIES = {
+    "convnext_atto": {"depths": (1, 1), "widths": (8, 16)},
+    "resnet18": {"depths": (1, 1), "widths": (8, 16)},
+    "resnet50": {"depths": (1, 1), "widths": (8, 16)},
+    "resnet_inspired": {"depths": (1,), "widths": (8,)},
+    "mobilenet_inspired": {"depths": (1, 1), "widths": (8, 16)},
+    "squeezenet1_1": {},
+    "mobilenetv3_small": {},
+    "efficientnet_b0": {"depths": (1, 1), "widths": (16, 24)},
+    "efficientnet_lite0": {"depths": (1, 1), "widths": (16, 24)},
+    "vit_small_patch16": {"depths": (1,), "widths": (64,)},
+}
+
+
+def test_stablehlo_is_for_three_platforms_and_any_batch(tmp_path):
+    run = make(
+        tmp_path / "run", model=ModelConfig(name="convnext_atto", depths=(1, 1), widths=(8, 16), products="bfloat16")
+    )
+    found = export.run(run, tmp_path / "out", ["stablehlo"], val=None, images=53)
+    assert found["stablehlo"]["max_difference"] < 1e-6 and found["stablehlo"]["images"] == 53
+    exported = jax.export.deserialize(bytearray((tmp_path / "out" / "model.stablehlo").read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    call, image = stablehlo.read(tmp_path / "out" / "model.stablehlo"), np.stack(pictures(16, 3))
+    np.testing.assert_allclose(call(image), emojax.load(run).probabilities(image), atol=1e-6)
+    with pytest.raises(Exception, match=r"."):
+        call(np.zeros((1, 17, 16, 3), np.uint8))
+
+
+def test_an_export_that_says_something_else_is_not_written(tmp_path, monkeypatch):
+    run = make(tmp_path / "run")
+    true = stablehlo.read
+    monkeypatch.setattr(stablehlo, "read", lambda path: lambda images: true(path)(images) + np.float32(2e-4))
+    with pytest.raises(ExportError, match=r"nothing was written: on 9 pictures probs differ by up to 0\.0002"):
+        export.run(run, tmp_path / "out", ["bundle", "stablehlo"], val=None, images=9)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_gate_counts_decisions_and_never_passes_nan():
+    seen = gate.Pictures(np.zeros((2, 1, 1, 3), np.uint8), 0)
+    expected = np.array([[0.6, 0.4], [0.5, 0.5]], np.float32)
+    turned = gate.compare(seen, expected, expected[:, ::-1].copy(), quantity="probs", runtime="x")
+    assert turned.decisions_differ == 1, "the second is a tie"
+    with pytest.raises(ExportError, match="1 decisions are others"):
+        gate.require("file", dataclasses.replace(turned, max_difference=0.0))
+    for bad in (expected * np.nan, expected[:1], expected[:, :1]):
+        with pytest.raises(ExportError):
+            gate.require("file", gate.compare(seen, expected, bad, quantity="probs", runtime="x"))
+
+
+def test_pictures_are_val_cycled_and_noise(tmp_path):
+    data = make_folder(tmp_path / "data", per_class=2)
+    run = make(tmp_path / "run", data=data)
+    from emojax.data import open_dataset
+
+    classifier = emojax.load(run)
+    val = open_dataset(classifier.config.data).splits["val"]
+    seen = gate.pictures(classifier, val, 40)
+    assert seen.images.shape == (40, 16, 16, 3) and seen.from_val == 30
+    np.testing.assert_array_equal(seen.images[:12], seen.images[12:24])
+    assert gate.pictures(classifier, None, 5).from_val == 0
+
+
+def test_what_cannot_be_exported_is_told(tmp_path):
+    run = make(tmp_path / "run")
+    for formats, error, message in (
+        (["pickle"], ConfigError, "pickle"),
+        ([], ConfigError, "none"),
+        (["int8"], DataError, "val"),
+    ):
+        with pytest.raises(error, match=message):
+            export.run(run, tmp_path / "out", formats, val=None)
+    with pytest.raises(WorkdirError, match="exists"):
+        export.run(run, run, ["bundle"], val=None)
+    with pytest.raises(WorkdirError, match="not a folder"):
+        export.run(run, tmp_path / "no" / "out", ["bundle"], val=None)
+    odd = make(tmp_path / "odd", model=ModelConfig(name="resnet18", stem="small2", depths=(1,), widths=(8,)))
+    with pytest.raises(ConfigError, match="stem 'small2'"):
+        export.run(odd, tmp_path / "out", ["safetensors"], val=None, images=3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_and_its_manifest(tmp_path, capsys):
+    run = make(tmp_path / "run", data=make_folder(tmp_path / "data", per_class=2))
+    out = tmp_path / "out"
+    assert cli.main(["export", f"--workdir={run}", str(out), "--format=bundle,safetensors", "--images=8"]) == 0
+    assert "6 of val and 2 of noise" in capsys.readouterr().out
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["class_names"] == ["blue", "green", "red"] and manifest["preprocessing"]["image_size"] == 16
+    assert manifest["files"].keys() == {"README.md", "torch.safetensors", "weights.safetensors"}
+    assert manifest["exports"]["safetensors"]["target"]["name"] == "convnext_atto"
+    assert (run / "data_check.json").is_file() and not (out / "data_check.json").exists()
+    assert cli.main(["evaluate", f"--workdir={out}"]) == 0
+    assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_torch_names_are_the_inverse_of_from_torch(name):
+    sizes = {} if name.startswith("vit") else FAMILIES[name]
+    if name.startswith(("mobilenet_", "efficientnet")):
+        sizes = {}
+    config = ModelConfig(name=name, **sizes)
+    network = models.build(config, 3)
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), 224))
+    rng = np.random.default_rng(0)
+    params, state = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape, np.float32), shapes)
+    there, _ = models.to_torch(config, params, state, image_size=224)
+    back = network.from_torch(there)
+    for ours, theirs in zip((params, state), back, strict=True):
+        read = paths.flatten(theirs)
+        assert paths.flatten(ours).keys() == read.keys()
+        for path, array in paths.flatten(ours).items():
+            np.testing.assert_allclose(read[path], array, atol=1e-6, err_msg=path)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    "name", ["convnext_atto", "resnet18", "efficientnet_lite0", "mobilenetv3_small", "vit_small_patch16"]
+)
+def test_timm_and_torchvision_load_what_was_exported(tmp_path, name):
+    pytest.importorskip("timm")
+    pytest.importorskip("torchvision")
+    sizes = FAMILIES[name] if name.startswith(("convnext", "resnet", "vit")) else {}
+    run = make(tmp_path / "run", model=ModelConfig(name=name, **sizes), size=64)
+    found = export.run(run, tmp_path / "out", ["safetensors"], val=None, images=4)["safetensors"]
+    assert found["runtime"].startswith(("timm", "torchvision")) and found["max_difference"] < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_onnx_says_what_the_model_says(tmp_path, name):
+    pytest.importorskip("jax2onnx")
+    size = 64 if name.startswith("squeezenet") else 32
+    run = make(tmp_path / "run", model=ModelConfig(name=name, **FAMILIES[name]), size=size, views="center")
+    assert export.run(run, tmp_path / "out", ["onnx"], val=None, images=53)["onnx"]["max_difference"] < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", ["flip", "six", "eight", "ten", "sixteen"])
+def test_onnx_holds_the_views(tmp_path, views):
+    pytest.importorskip("jax2onnx")
+    run = make(tmp_path / "run", views=views)
+    assert export.run(run, tmp_path / "out", ["onnx"], val=None, images=7)["onnx"]["max_difference"] < 1e-4
+
+
+@pytest.mark.slow
+def test_int8_is_judged_on_val(tmp_path):
+    pytest.importorskip("jax2onnx")
+    run = make(tmp_path / "run", data=make_folder(tmp_path / "data", per_class=2), views="center")
+    from emojax.data import open_dataset
+
+    val = open_dataset(emojax.load(run).config.data).splits["val"]
+    found = export.run(run, tmp_path / "out", ["int8"], val=val, images=4)["int8"]
+    assert found["val_images"] == 12 and abs(found["accuracy_lost"]) <= 0.5
+    assert not (tmp_path / "out" / "model.onnx").exists()
