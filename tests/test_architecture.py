@@ -40,6 +40,7 @@ ROWS = [
         "preprocess",
         "predictions_csv",
         "bootstrap",
+        "shares",
         "environment",
         "manifest",
     ],

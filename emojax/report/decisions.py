@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emojax.bootstrap import Interval
-from emojax.calibration import BINS, Calibration
+from emojax.calibration import BINS, PER_BIN, Calibration
 from emojax.report.markdown import percent, table
 from emojax.selective import Selective
 
 DEFINITIONS = (
     f"ECE: expected calibration error of the largest probability, the mean over {BINS} bins of |share of right answers "
-    "- mean confidence|. By chance: what a perfectly calibrated model would show on as many images, on average and in "
+    f"- mean confidence|; bins of equal mass hold {PER_BIN} images or more, so there may be fewer. By chance: what a perfectly calibrated model would show on as many images, on average and in "
     "95 of 100 cases. Brier: mean over images of the sum over classes of (probability - label)². AURC: mean share of "
     "wrong answers over all shares of images answered, surest first. Intervals are 95 %."
 )
