@@ -7,9 +7,10 @@ weight (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599). Bins are of equa
 
 On few examples the ECE is far above 0 even for a perfect model, so two things stand beside it. `chance` is what a
 perfect model with these confidences would show: hits drawn with the stated probabilities (Broecker and Smith 2007,
-Increasing the Reliability of Reliability Diagrams). Fewer than 300 examples get fewer bins of equal mass. And the interval allows for that bias: the bootstrap's percentiles
+Increasing the Reliability of Reliability Diagrams). And the interval allows for that bias: the bootstrap's percentiles
 and their mirror image about the value, whichever reaches further, and down to 0 where the ECE is within chance.
-Resampling alone would hold the truth in none of 200 simulations of a perfect model; this does in 9 of 10 or more.
+Resampling alone would hold the truth in none of 200 simulations of a perfect model; docs/evaluation.md tells what this
+does. Fewer than 300 examples get fewer bins of equal mass.
 """
 
 from __future__ import annotations
@@ -220,16 +221,28 @@ def measure(predictions: Predictions, *, draws: int = bootstrap.DRAWS, seed: int
     )
 
 
-def _error(p: Predictions, binning: str, *, draws: int, seed: int) -> Error:
-    weight, sure, hit = p.weight.astype(np.float64), confidence(p), hits(p)
-    bins = bin_count(len(sure), binning=binning)
-    one_hot = np.eye(bins)[bin_of(sure, weight, binning=binning, bins=bins)]
+def ece_statistic(predictions: Predictions, *, binning: str = "equal_mass") -> bootstrap.Statistic:
+    """The ECE under resamples of these predictions; the bins stay those of the whole."""
+    off = _one_hot(predictions, binning) * (hits(predictions) - confidence(predictions))[:, None]
 
     def statistic(_: Predictions, weights: np.ndarray) -> np.ndarray:
-        return np.abs(weights @ (one_hot * (hit - sure)[:, None])).sum(axis=1) / weights.sum(axis=1)
+        return np.abs(weights @ off).sum(axis=1) / weights.sum(axis=1)
 
+    return statistic
+
+
+def _one_hot(p: Predictions, binning: str) -> np.ndarray:
+    """Which bin each example is in, [N, bins]; the number of bins is that of the examples of positive weight."""
+    bins = bin_count(int((p.weight > 0).sum()), binning=binning)
+    return np.eye(bins)[bin_of(confidence(p), p.weight.astype(np.float64), binning=binning, bins=bins)]
+
+
+def _error(p: Predictions, binning: str, *, draws: int, seed: int) -> Error:
+    weight, sure = p.weight.astype(np.float64), confidence(p)
+    one_hot = _one_hot(p, binning)
     value = ece(p, binning=binning)
-    low, high = map(float, bootstrap.percentiles(bootstrap.samples(p, statistic, draws=draws, seed=seed)))
+    moved = bootstrap.samples(p, ece_statistic(p, binning=binning), draws=draws, seed=seed)
+    low, high = map(float, bootstrap.percentiles(moved))
     rng, share = np.random.default_rng([seed, 1]), one_hot * (weight / weight.sum())[:, None]
     chance = np.array([np.abs(((rng.random(len(sure)) < sure) - sure) @ share).sum() for _ in range(draws)])
     limit = float(np.quantile(chance, 0.95))

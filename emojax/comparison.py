@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from scipy import stats
 from emojax import bootstrap, intervals, metrics
 from emojax.errors import DataError
 from emojax.types import Predictions
-
 
 LEVEL = 0.05
 """Chance that two equally good models have any clear row."""
@@ -75,7 +75,8 @@ def compare(a: Predictions, b: Predictions, class_names: tuple[str, ...], *, dra
     The paired bootstrap draws the same examples for both (Efron and Tibshirani 1993, chapter 13), so what makes an
     example hard for both cancels. Of a dozen rows, one or two would stand out by chance alone: so the p-value of a row
     is the share of resamples in which any row, in units of its standard error, moves as far as this one lies from 0
-    (Westfall and Young 1993, Resampling-Based Multiple Testing, single-step max-T). McNemar's test (Psychometrika 12, 1947) is taken with exact binomial probabilities.
+    (Westfall and Young 1993, Resampling-Based Multiple Testing, single-step max-T). McNemar's test (Psychometrika 12,
+    1947) is taken with exact binomial probabilities.
 
     Args:
       a, b: of the same split; the order of the examples may differ.
@@ -85,9 +86,8 @@ def compare(a: Predictions, b: Predictions, class_names: tuple[str, ...], *, dra
     Raises:
       DataError: the examples, or their labels, are not the same.
     """
-    b = _in_order_of(a, b)
-    weight = a.weight * (b.weight > 0)  # what one of them could not read counts for neither
-    a, b = dataclasses.replace(a, weight=weight), dataclasses.replace(b, weight=weight)
+    a, b = _pair(a, b)
+    weight = a.weight
     pair = [bootstrap.samples(p, intervals.statistic(p), draws=draws) for p in (a, b)]
     moved = pair[1] - pair[0]
     one = a.weight.astype(np.float64)[None]
@@ -120,6 +120,28 @@ def compare(a: Predictions, b: Predictions, class_names: tuple[str, ...], *, dra
         only_b=only_b,
         p=p,
     )
+
+
+def change(
+    a: Predictions, b: Predictions, statistic: Callable[[Predictions], bootstrap.Statistic], *, draws: int = 1000
+) -> bootstrap.Interval:
+    """One number of b minus that of a on the same examples, with its 95 % paired bootstrap interval.
+
+    `statistic` makes the statistic of a model's predictions. Raises as `compare`.
+    """
+    a, b = _pair(a, b)
+    found = [bootstrap.samples(p, statistic(p), draws=draws) for p in (a, b)]
+    one = a.weight.astype(np.float64)[None]
+    first, second = (float(statistic(p)(p, one)[0]) for p in (a, b))
+    low, high = bootstrap.percentiles(found[1] - found[0])
+    return bootstrap.Interval(second - first, float(low), float(high))
+
+
+def _pair(a: Predictions, b: Predictions) -> tuple[Predictions, Predictions]:
+    """Both in the order of a; what one of them could not read counts for neither."""
+    b = _in_order_of(a, b)
+    weight = a.weight * (b.weight > 0)
+    return dataclasses.replace(a, weight=weight), dataclasses.replace(b, weight=weight)
 
 
 def _together(moved: np.ndarray, found: np.ndarray) -> np.ndarray:

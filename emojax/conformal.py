@@ -95,8 +95,8 @@ def fit(predictions: Predictions, *, kind: str, coverage: float) -> Sets:
 def spread(n: int, coverage: float) -> tuple[float, float]:
     """Where the coverage on new examples lies in 95 of 100 cases when sets are fitted on n examples.
 
-    It has the distribution Beta(n + 1 - l, l) with l = floor((n + 1)(1 - coverage)), where scores do not tie (Vovk 2012,
-    arXiv:1209.2673; Angelopoulos and Bates 2021, section 3.2). (1, 1) where nothing but all classes is safe.
+    It has the distribution Beta(n + 1 - l, l) with l = floor((n + 1)(1 - coverage)), where scores do not tie (Vovk
+    2012, arXiv:1209.2673; Angelopoulos and Bates 2021, section 3.2). (1, 1) where nothing but all classes is safe.
     """
     from scipy import stats
 

@@ -110,9 +110,7 @@ def _share(part: np.ndarray, whole: np.ndarray, whole2: np.ndarray) -> _Estimate
     return _Estimate(value, low, high)
 
 
-def _mean(
-    found: _Estimate, weight: np.ndarray, related: np.ndarray | None = None, *, shift: float = 0.0
-) -> Bounds:
+def _mean(found: _Estimate, weight: np.ndarray, related: np.ndarray | None = None, *, shift: float = 0.0) -> Bounds:
     """MOVER: bounds of the weighted mean over the classes that have a value; `shift` is what it is too low by."""
     seen = np.isfinite(found.value)
     share = weight[seen] / weight[seen].sum()
@@ -122,9 +120,7 @@ def _mean(
     return _within(value, value + shift - _length(down, among), value + shift + _length(up, among))
 
 
-def _weighted(
-    f1: _Estimate, support: np.ndarray, squares: np.ndarray, related: np.ndarray, size: np.ndarray
-) -> Bounds:
+def _weighted(f1: _Estimate, support: np.ndarray, squares: np.ndarray, related: np.ndarray, size: np.ndarray) -> Bounds:
     """MOVER for weighted F1, of which the classes' shares are estimates too: one more part, correlated with the F1s."""
     value, low, high = (np.nan_to_num(x) for x in f1)
     total = support.sum()

@@ -25,7 +25,14 @@ def main(arguments: list[str]) -> int:
     if names != others:
         raise DataError(f"the runs have different classes: {', '.join(names)} and {', '.join(others)}")
     found = comparison.compare(a, b, names)
-    titles = [f"{options.split}, {found.n:,} images", *_short(folders), "difference", "95 % interval", "p, all rows together", ""]
+    titles = [
+        f"{options.split}, {found.n:,} images",
+        *_short(folders),
+        "difference",
+        "95 % interval",
+        "p, all rows together",
+        "",
+    ]
     rows = [_row(metrics.text(row.name), row) for row in found.numbers] + [
         _row(f"F1 {row.name}", row) for row in found.f1
     ]
