@@ -146,7 +146,7 @@ def mean_interval(
     units = (means - middle) / np.maximum(errors, 0.1 * error)
     low, high = np.quantile(units, [(1 - level) / 2, (1 + level) / 2])
     least = float(values[weight > 0].min())
-    return Interval(middle, max(least, middle - high * error), middle - low * error)
+    return Interval(middle, max(least, middle - float(high) * error), middle - float(low) * error)
 
 
 def _mean_and_error(values: np.ndarray, weight: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

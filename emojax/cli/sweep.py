@@ -100,7 +100,7 @@ class _Sweep:
         for trial in self._study.get_trials(states=(running,)):  # of a search that was stopped: their runs go on
             self._study.tell(trial.number, state=over.FAIL)
             self._study.enqueue_trial(trial.params, skip_if_exists=False)
-        while self._done() < self._options.trials:
+        while self._done() < self._options.trials and not self._grid_is_over():
             trial = self._study.ask()
             knobs = {part.knob: part.draw(trial) for part in self._parts}
             number = self._done() + 1
@@ -117,8 +117,6 @@ class _Sweep:
                 self._study.tell(trial, state=over.FAIL)
             else:
                 self._study.tell(trial, value)
-            if self._options.method == "grid" and self._grid_is_over():
-                break
 
     def confirm(self) -> int:
         """Trains the winner with seeds that the search has not seen; prints and writes what was found."""
@@ -214,6 +212,8 @@ class _Sweep:
         return [trial for trial in self._study.get_trials() if "knobs" in trial.user_attrs]
 
     def _grid_is_over(self) -> bool:
+        if self._options.method != "grid":
+            return False
         tried = {json.dumps(trial.user_attrs["knobs"], sort_keys=True) for trial in self._trials()}
         return len(tried) >= math.prod(len(part.values) for part in self._parts)
 

@@ -14,8 +14,8 @@ DEFINITIONS = (
     f"ECE: expected calibration error of the largest probability, the mean over {BINS} bins of |share of right answers "
     f"- mean confidence|; bins of equal mass hold {PER_BIN} images or more, so there may be fewer. By chance: what a "
     "perfectly calibrated model would show on as many images, on average and in 95 of 100 cases. Brier: mean over "
-    "images of the sum over classes of (probability - label)². AURC: mean share of wrong answers over all shares of images "
-    "answered, surest first. Intervals are 95 %."
+    "images of the sum over classes of (probability - label)². AURC: mean share of wrong answers over all shares of "
+    "images answered, surest first. Intervals are 95 %."
 )
 
 

@@ -19,8 +19,8 @@ def calibrated(macros: Any, report: Path) -> Any:
         return ""
     intro = (
         f"Stored with the model, and applied when it predicts: {content['decision']}; chosen on "
-        f"{content['fitted_on']}. All other numbers of this page are of the probabilities as trained. Brackets are 95 % intervals; those of a "
-        "change are paired."
+        f"{content['fitted_on']}. All other numbers of this page are of the probabilities as trained. Brackets are "
+        "95 % intervals; those of a change are paired."
     )
     parts = []
     for name, found in content["judged"].items():
