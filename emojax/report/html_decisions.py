@@ -17,6 +17,8 @@ def calibrated(macros: Any, report: Path) -> Any:
     content = read_json(report / "calibration.json")
     if not content or not (report.parent / checkpoint.RESULT / decision.FILE).is_file():
         return ""
+    if not all("change" in found for found in content["judged"].values()):
+        return macros.note("calibration.json is of an earlier emojax: run emojax calibrate again.")
     intro = (
         f"Stored with the model, and applied when it predicts: {content['decision']}; chosen on "
         f"{content['fitted_on']}. All other numbers of this page are of the probabilities as trained. Brackets are "
@@ -56,6 +58,8 @@ def robustness(macros: Any, report: Path) -> Any:
     """Accuracy under corruption and flips; nothing where `emojax robustness` has not run."""
     if not (content := read_json(report / "robustness.json")):
         return ""
+    if "means" not in content:
+        return macros.note("robustness.json is of an earlier emojax: run emojax robustness again.")
     flip, means = content["flip"], content["means"]
     rows = [
         (name, *(f"{_points(v)} [{_points(low)}, {_points(high)}]" for v, (low, high) in cells), _mean(means[name]))

@@ -58,7 +58,7 @@ def slices(macros: Any, contents: Contents) -> Any:
                 test = tested.get((column, value))
                 limits = f"{percent(test['low'])} to {percent(test['high'])}" if test else ""
                 worse = f"yes, p = {test['p']:.2g}" if test and test["worse"] else ""
-                bounds = test["bounds"] if test else {}
+                bounds = test.get("bounds", {}) if test else {}
                 numbers = (
                     percent(s["accuracy"]),
                     limits,
