@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 import json
 import os
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emojax import config_json, intervals, metrics, report
+from emojax import config_json, figures, intervals, metrics, predictions_csv, report
 from emojax.config import Config, OptimConfig
 from emojax.report import html, html_split, pictures
 from emojax.types import Predictions, Split
@@ -81,10 +80,13 @@ def make_run(folder, *, rate: float = 1e-3):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    """Figures of the folder are small: the page has its own."""
+    before, figures.DPI = figures.DPI, 40
     parent = tmp_path_factory.mktemp("runs")
     make_run(parent / "earlier", rate=1e-2)
     source = make_run(parent / "this")
     html.write(parent / "this", source=source, previous=html.previous_run(parent / "this"))
+    figures.DPI = before
     return parent / "this"
 
 
@@ -200,24 +202,22 @@ def test_without_pictures_and_neighbours(tmp_path):
     assert "data:image" not in text and "Against the run before" not in text
 
 
-def test_pictures_are_those_of_the_predicted_records(tmp_path):
+def test_pictures_are_those_of_the_predicted_records():
     """The data in another order, and without some records: pictures go by id, never by position."""
-    source = make_run(tmp_path / "run")
-    test = source.splits["test"]
+    test = predictions(600, 1)
     grey = np.broadcast_to((np.arange(600) % 200 + 20)[:, None, None, None], (600, 40, 40, 3)).astype(np.uint8)
     order = np.random.default_rng(3).permutation(600)[:590]
-    splits = {
-        "val": source.splits["val"],
-        "test": Split("test", grey[order], test.label[order], test.weight[order], test.id[order]),
-    }
-    changed = dataclasses.replace(source, splits=splits)
-    found = changed.of(predictions(600, 1), "test")
+    split = Split("test", grey[order], test.label[order], test.weight[order], test.id[order])
+    source = pictures.Source(
+        splits={"test": split}, image_size=48, crop=1.0, fit="crop", explain=lambda x, k: np.zeros((len(x), 3, 3))
+    )
+    found = source.of(test, "test")
     assert found.lost == 10 and set(found.small) <= set(order.tolist()) and found.small
     for position, uri in list(found.small.items())[:40]:
         picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
         assert abs(np.asarray(picture).mean() - grey[position].mean()) < 2
-    text = html.write(tmp_path / "run", source=changed).read_text()
-    assert "10 images are no longer in the data" in text
+    (stamp,) = html_split._stamps({}, 0, found.lost)
+    assert stamp["kind"] == "warn" and stamp["text"].startswith("10 images are no longer in the data")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,11 @@ def test_the_stamp_is_green_for_checked_and_clean_splits_only(leaks, kind):
 
 def test_the_run_before_is_an_earlier_one_that_judged_the_same_images(tmp_path):
     for name in ("one", "two", "three", "other"):
-        make_run(tmp_path / name)
+        (tmp_path / name / "report").mkdir(parents=True)
+        (tmp_path / name / FINISHED).write_text("{}")
+        for split, seed in (("val", 0), ("test", 1)):
+            place = tmp_path / name / "report" / f"{split}-predictions.csv"
+            predictions_csv.write(place, predictions(600, seed), NAMES)
     for time, name in enumerate(("one", "two", "three"), start=1):
         os.utime(tmp_path / name / FINISHED, (time, time))
     os.utime(tmp_path / "other" / FINISHED, (2, 2))

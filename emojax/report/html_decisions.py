@@ -25,7 +25,7 @@ def calibrated(macros: Any, report: Path) -> Any:
         "95 % intervals; those of a change are paired."
     )
     parts = []
-    for name, found in content["judged"].items():
+    for name, found in sorted(content["judged"].items()):  # test first, as in the other sections
         panels = {
             title: calibration.from_json(found[key]["calibration"])
             for title, key in (("as trained", "before"), ("after", "after"))

@@ -56,7 +56,7 @@ def slices(macros: Any, contents: Contents) -> Any:
             rows = []
             for value, s in sorted(values.items(), key=lambda item: -item[1]["n"])[:MOST]:
                 test = tested.get((column, value))
-                limits = f"{percent(test['low'])} to {percent(test['high'])}" if test else ""
+                limits = shown_bounds("accuracy", (test["low"], test["high"])) if test else ""
                 worse = f"yes, p = {test['p']:.2g}" if test and test["worse"] else ""
                 bounds = test.get("bounds", {}) if test else {}
                 numbers = (

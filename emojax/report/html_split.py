@@ -136,7 +136,7 @@ def _stamps(content: Mapping[str, Any], judged: int, lost: int) -> list[dict[str
         clean = leaks["checked"] and not leaks["leaked"]
         stamps.append({"kind": "good" if clean else "warn", "text": leaks["text"]})
     if lost:
-        stamps.append({"kind": "warn", "text": f"{lost:,} images are no longer in the data: no pictures of them"})
+        stamps.append({"kind": "warn", "text": f"{lost:,} image{'s are' if lost > 1 else ' is'} no longer in the data"})
     if skipped := content.get("skipped_count", 0):
         stamps.append({"kind": "warn", "text": f"{skipped:,} unreadable"})
     return stamps
