@@ -78,7 +78,7 @@ def of_confusion(confusion: Float[np.ndarray, "K K"], squares: Float[np.ndarray,
         numbers={
             "accuracy": shares.wilson(accuracy, float(total**2 / squares.sum())),
             "balanced_accuracy": _mean(recall, np.ones(len(hits))),
-            "macro_f1": _mean(f1, np.ones(len(hits)), related, shift=_bias(right.value, union)),
+            "macro_f1": _mean(f1, np.ones(len(hits)), related, shift=_bias(right.value, _counts(union, union2))),
             "weighted_f1": _weighted(f1, support, squares, related, support + chosen),
         },
         per_class=tuple(
@@ -105,9 +105,13 @@ class _Estimate(NamedTuple):
 def _share(part: np.ndarray, whole: np.ndarray, whole2: np.ndarray) -> _Estimate:
     seen = whole > 0
     value = np.divide(part, whole, out=np.full(len(whole), np.nan), where=seen)
-    count = np.divide(whole**2, whole2, out=np.zeros(len(whole)), where=seen)
-    low, high = shares.bounds(value, count)
+    low, high = shares.bounds(value, _counts(whole, whole2))
     return _Estimate(value, low, high)
+
+
+def _counts(whole: np.ndarray, whole2: np.ndarray) -> np.ndarray:
+    """Effective numbers of examples, see `shares.effective_count`."""
+    return np.divide(whole**2, whole2, out=np.zeros(len(whole)), where=whole > 0)
 
 
 def _mean(found: _Estimate, weight: np.ndarray, related: np.ndarray | None = None, *, shift: float = 0.0) -> Bounds:

@@ -36,7 +36,7 @@ class Bar:
 
 BARS = {
     "coverage": Bar("95 % intervals hold the truth in 95 % of cases", "python scripts/simulate.py coverage"),
-    "compare": Bar("equal models differ clearly in at most 5 %", "python scripts/simulate.py compare --runs=80"),
+    "compare": Bar("equal models differ clearly in at most 5 %", "python scripts/simulate.py compare"),
     "sets": Bar("90 % sets cover 90 ± 1 %", "python scripts/simulate.py sets"),
     "ece": Bar("ECE below 2 % after scaling; its interval holds the truth", "python scripts/simulate.py ece"),
     "prior": Bar("logit adjustment gains 3 points of mean-class accuracy", "python scripts/simulate.py prior"),

@@ -85,8 +85,10 @@ def compare(runs: int) -> None:
         rng, clear, mcnemar = np.random.default_rng(0), 0, 0
         for _ in range(runs):
             true = rng.integers(0, k, n)
-            pair = [predictions(softmax(2 * (rng.normal(size=(n, k)) + 2 * np.eye(k)[true])), true) for _ in range(2)]
-            found = comparison.compare(*pair, names(k), draws=200)
+            one, two = (
+                predictions(softmax(2 * (rng.normal(size=(n, k)) + 2 * np.eye(k)[true])), true) for _ in range(2)
+            )
+            found = comparison.compare(one, two, names(k), draws=200)
             clear += any(row.clear for row in (*found.numbers, *found.f1))
             mcnemar += found.p < 0.05
         rows.append([f"{n:,} images, {k} classes", f"{100 * clear / runs:.0f}", f"{100 * mcnemar / runs:.0f}"])

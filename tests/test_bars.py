@@ -1,4 +1,5 @@
 """The section of docs/evaluation.md that a script writes: what it shows is what its commands printed."""
+# ruff: noqa: E402 (the scripts are no package: their folder must be on the path first)
 
 import sys
 from pathlib import Path

@@ -51,16 +51,16 @@ def test_a_decision_does_what_was_wished_on_new_examples():
     assert 0.89 <= conformal.covered(judged.inside, judged.predictions).coverage <= 0.91
 
 
-@pytest.mark.parametrize(("n", "k"), [(57, 7), (100, 7)])
+@pytest.mark.parametrize(("n", "k"), [(57, 7)])
 def test_sets_keep_their_promise_when_many_numbers_are_fitted_on_few_examples(n, k):
     """Vector scaling fits 14 numbers. With scores of the examples that it was fitted on, sets of 90 % covered 86 %."""
     judged = drawn(4000, k=k, sharp=1.8, spread=2.5, seed=1)
     found = []
-    for seed in range(40):
+    for seed in range(25):
         val = drawn(n, k=k, sharp=1.8, spread=2.5, seed=100 + seed)
         made = decision.fit(val, decision.Wish(method="vector"), prior=np.ones(k))
         found.append(conformal.covered(decision.outcome(made, judged).inside, judged).coverage)
-    assert np.mean(found) > 0.895 - 2 * np.std(found) / 40**0.5
+    assert np.mean(found) > 0.895 - 2 * np.std(found) / 25**0.5
     low, high = conformal.spread(n, 0.9)
     assert np.mean([low - 0.02 <= value <= high + 0.02 for value in found]) > 0.85
 
