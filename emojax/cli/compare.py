@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     sys.stdout.write(runs.markdown(titles, rows) + "\n\n")
     sys.stdout.write(
         f"Clear: told from chance with all {len(rows)} rows taken together; two equally good models have any clear row "
-        f"in at most {100 * comparison.LEVEL:g} of 100 comparisons. Each interval is of its row alone.\n"
+        f"in about {100 * comparison.LEVEL:g} of 100 comparisons. Each interval is of its row alone.\n"
     )
     first, second = _short(folders)
     verdict = (
