@@ -169,6 +169,14 @@ def test_numbers_are_those_of_the_report(page, run):
     assert sum(x.get("tabindex") == "0" for x in cells) == 2, "one way in by keyboard for each matrix"
 
 
+def test_figures_have_the_colours_of_the_page(run):
+    """Two sets of them: what keeps a colour of its own, such as black text, is lost on dark paper."""
+    text = (run / "report" / html.PAGE).read_text()
+    style, rest = text.split("</style>", 1)
+    assert not re.search(r"(stroke|fill): #(d9dee3|0072b2|222222|5f6b76|000000|d55e00)", rest)
+    assert "stroke: var(--rule)" in rest and ".chart svg { fill: var(--ink); }" in style  # black is SVG's default
+
+
 def test_pictures_behind_the_cells(run):
     text = (run / "report" / html.PAGE).read_text()
     cells = json.loads(re.search(r'id="cells">(.*?)</script>', text, re.DOTALL)[1])

@@ -36,9 +36,12 @@ from emojax.types import Predictions
 Contents = Mapping[str, Mapping[str, Any]]
 
 COLOURS = {
-    drawing.INK: "var(--ink)", drawing.MUTED: "var(--muted)", drawing.RULE: "var(--rule)", drawing.BLUE: "var(--blue)",
-    drawing.SKY: "var(--sky)", drawing.VERMILION: "var(--vermilion)", drawing.GREEN: "var(--green)",
-    drawing.ORANGE: "var(--orange)", "#ffffff": "var(--paper)", "#000000": "var(--ink)",
+    colour.lower(): f"var(--{name})"
+    for colour, name in (
+        (drawing.INK, "ink"), (drawing.MUTED, "muted"), (drawing.RULE, "rule"), (drawing.BLUE, "blue"),
+        (drawing.SKY, "sky"), (drawing.VERMILION, "vermilion"), (drawing.GREEN, "green"), (drawing.ORANGE, "orange"),
+        ("#ffffff", "paper"), ("#000000", "ink"),
+    )
 }  # fmt: skip
 """Colours of the figures → names in the page's style sheet, which has two sets of them."""
 
