@@ -9,12 +9,14 @@ On few examples the ECE is far above 0 even for a perfect model, so two things s
 perfect model with these confidences would show: hits drawn with the stated probabilities (Broecker and Smith 2007,
 Increasing the Reliability of Reliability Diagrams). And the interval allows for that bias: the bootstrap's percentiles
 and their mirror image about the value, whichever reaches further, and down to 0 where the ECE is within chance.
-Resampling alone would hold the truth in none of 200 simulations of a perfect model; this does in 9 of 10 or more.
+Resampling alone would hold the truth in none of 200 simulations of a perfect model; docs/evaluation.md tells what this
+does. Fewer than 300 examples get fewer bins of equal mass.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,13 +25,12 @@ from emojax import bootstrap
 from emojax.bootstrap import Interval
 from emojax.combine import log_probs
 from emojax.errors import DataError
+from emojax.shares import effective_count, wilson
 from emojax.types import Predictions
 
-BINS = 15
-"""As in Guo et al. 2017."""
+BINS, PER_BIN = 15, 20
+"""As in Guo et al. 2017; and how many examples a bin of equal mass holds at least, where two bins can."""
 BINNINGS = ("equal_mass", "equal_width")
-_Z = 1.959963984540054
-"""Of a 95 % interval of the normal distribution."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ class Calibration:
       brier: mean over examples of the sum over classes of (probability - label)^2, 0 to 2 (Brier 1950).
       nll: mean cross-entropy against the label distribution, nats; `Report.loss` with an interval.
       confidence, accuracy: their means; confidence above accuracy is overconfidence.
-      bins: of equal mass, from unsure to sure; as many as hold 20 examples each, at most 15.
+      bins: of equal mass, from unsure to sure, those of the ECE.
       histogram: examples by confidence, in 20 steps of equal width from 0 to 1.
     """
 
@@ -86,7 +87,7 @@ class Calibration:
         """In JSON's own types; intervals are {"value", "low", "high"}."""
         return {
             "n": self.n,
-            "bin_count": BINS,
+            "bin_count": {binning: bin_count(self.n, binning=binning) for binning in BINNINGS},
             "confidence": self.confidence,
             "accuracy": self.accuracy,
             "ece": {
@@ -98,6 +99,28 @@ class Calibration:
             "bins": [dataclasses.asdict(row) for row in self.bins],
             "histogram": list(self.histogram),
         }
+
+
+def from_json(values: Mapping[str, Any]) -> Calibration:
+    """What `Calibration.to_json` wrote."""
+    interval = {name: Interval(*(float(values[name][x]) for x in Interval._fields)) for name in ("brier", "nll")}
+    errors = {
+        name: Error(
+            interval=Interval(*(float(row[x]) for x in Interval._fields)),
+            chance=float(row["chance"]),
+            chance_95=float(row["chance_95"]),
+        )
+        for name, row in values["ece"].items()
+    }
+    return Calibration(
+        n=int(values["n"]),
+        ece=errors,
+        **interval,
+        confidence=float(values["confidence"]),
+        accuracy=float(values["accuracy"]),
+        bins=tuple(Bin(**row) for row in values["bins"]),
+        histogram=tuple(values["histogram"]),
+    )
 
 
 def confidence(predictions: Predictions) -> np.ndarray:
@@ -130,7 +153,12 @@ def kept(predictions: Predictions) -> Predictions:
     return predictions.take(good)
 
 
-def bin_of(sure: np.ndarray, weight: np.ndarray, *, binning: str, bins: int = BINS) -> np.ndarray:
+def bin_count(n: int, *, binning: str) -> int:
+    """How many bins n examples get: `BINS`; of equal mass as many as hold `PER_BIN` each, at least two, up to that."""
+    return BINS if binning == "equal_width" else min(BINS, max(2, n // PER_BIN))
+
+
+def bin_of(sure: np.ndarray, weight: np.ndarray, *, binning: str, bins: int) -> np.ndarray:
     """The bin of each confidence, int [N] in [0, bins).
 
     Equal mass: an example lies in the bin that holds the middle of its stretch of the weight, in order of confidence.
@@ -144,20 +172,21 @@ def bin_of(sure: np.ndarray, weight: np.ndarray, *, binning: str, bins: int = BI
     return np.minimum((middle * bins).astype(int), bins - 1)[position.reshape(-1)]
 
 
-def ece(predictions: Predictions, *, binning: str = "equal_mass", bins: int = BINS) -> float:
+def ece(predictions: Predictions, *, binning: str = "equal_mass", bins: int = 0) -> float:
     """The expected calibration error, in [0, 1]. Rows of weight 0 do not count."""
     p = kept(predictions)
     weight = p.weight.astype(np.float64)
     sure = confidence(p)
-    member = bin_of(sure, weight, binning=binning, bins=bins)
+    member = bin_of(sure, weight, binning=binning, bins=bins or bin_count(len(sure), binning=binning))
     return float(np.abs(np.bincount(member, weights=weight * (hits(p) - sure))).sum() / weight.sum())
 
 
-def reliability(predictions: Predictions, *, binning: str = "equal_mass", bins: int = BINS) -> tuple[Bin, ...]:
+def reliability(predictions: Predictions, *, binning: str = "equal_mass", bins: int = 0) -> tuple[Bin, ...]:
     """The bars of the reliability diagram that hold examples, from unsure to sure."""
     p = kept(predictions)
     weight, sure, hit = p.weight.astype(np.float64), confidence(p), hits(p)
-    member, rows = bin_of(sure, weight, binning=binning, bins=bins), []
+    member = bin_of(sure, weight, binning=binning, bins=bins or bin_count(len(sure), binning=binning))
+    rows = []
     for i in np.unique(member):
         w = weight * (member == i)
         accuracy = float((w * hit).sum() / w.sum())
@@ -179,45 +208,41 @@ def measure(predictions: Predictions, *, draws: int = bootstrap.DRAWS, seed: int
     """All of it, with 95 % intervals from `draws` resamples. Raises `DataError` as `kept` does."""
     p = kept(predictions)
     weight = p.weight.astype(np.float64)
-    scores = bootstrap.mean(lambda q: np.stack([brier_scores(q), log_losses(q)], axis=1))
-    values = scores(p, weight[None])[0]
-    low, high = bootstrap.percentiles(bootstrap.samples(p, scores, draws=draws, seed=seed))
-    brier, nll = (Interval(*map(float, row)) for row in zip(values, low, high, strict=True))
     sure = confidence(p)
     return Calibration(
         n=len(weight),
         ece={binning: _error(p, binning, draws=draws, seed=seed) for binning in BINNINGS},
-        brier=brier,
-        nll=nll,
+        brier=bootstrap.mean_interval(p, brier_scores(p), draws=draws, seed=seed),
+        nll=bootstrap.mean_interval(p, log_losses(p), draws=draws, seed=seed),
         confidence=float((weight * sure).sum() / weight.sum()),
         accuracy=float((weight * hits(p)).sum() / weight.sum()),
-        bins=reliability(p, bins=min(BINS, max(2, len(weight) // 20))),
+        bins=reliability(p),
         histogram=tuple(np.bincount(bin_of(sure, weight, binning="equal_width", bins=20), minlength=20).tolist()),
     )
 
 
-def effective_count(weight: np.ndarray) -> float:
-    """How many equally weighted examples tell as much: (sum of weights)^2 / sum of their squares (Kish 1965)."""
-    return float(weight.sum() ** 2 / (weight**2).sum())
+def ece_statistic(predictions: Predictions, *, binning: str = "equal_mass") -> bootstrap.Statistic:
+    """The ECE under resamples of these predictions; the bins stay those of the whole."""
+    off = _one_hot(predictions, binning) * (hits(predictions) - confidence(predictions))[:, None]
+
+    def statistic(_: Predictions, weights: np.ndarray) -> np.ndarray:
+        return np.abs(weights @ off).sum(axis=1) / weights.sum(axis=1)
+
+    return statistic
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Bounds of the 95 % interval of a share seen on n examples (Wilson 1927)."""
-    middle, width = share + _Z**2 / (2 * n), _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    bounds = np.clip(np.array([middle - width, middle + width]) / (1 + _Z**2 / n), 0, 1)
-    return float(bounds[0]), float(bounds[1])
+def _one_hot(p: Predictions, binning: str) -> np.ndarray:
+    """Which bin each example is in, [N, bins]; the number of bins is that of the examples of positive weight."""
+    bins = bin_count(int((p.weight > 0).sum()), binning=binning)
+    return np.eye(bins)[bin_of(confidence(p), p.weight.astype(np.float64), binning=binning, bins=bins)]
 
 
 def _error(p: Predictions, binning: str, *, draws: int, seed: int) -> Error:
-    weight, sure, hit = p.weight.astype(np.float64), confidence(p), hits(p)
-    member = bin_of(sure, weight, binning=binning)
-    one_hot = np.eye(BINS)[member]
-
-    def statistic(_: Predictions, weights: np.ndarray) -> np.ndarray:
-        return np.abs(weights @ (one_hot * (hit - sure)[:, None])).sum(axis=1) / weights.sum(axis=1)
-
+    weight, sure = p.weight.astype(np.float64), confidence(p)
+    one_hot = _one_hot(p, binning)
     value = ece(p, binning=binning)
-    low, high = map(float, bootstrap.percentiles(bootstrap.samples(p, statistic, draws=draws, seed=seed)))
+    moved = bootstrap.samples(p, ece_statistic(p, binning=binning), draws=draws, seed=seed)
+    low, high = map(float, bootstrap.percentiles(moved))
     rng, share = np.random.default_rng([seed, 1]), one_hot * (weight / weight.sum())[:, None]
     chance = np.array([np.abs(((rng.random(len(sure)) < sure) - sure) @ share).sum() for _ in range(draws)])
     limit = float(np.quantile(chance, 0.95))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,37 @@ from emojax import bootstrap, intervals, metrics
 from emojax.errors import DataError
 from emojax.types import Predictions
 
+LEVEL = 0.05
+"""Chance that two equally good models have any clear row."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A number of both models and what lies between them, b minus a, with its 95 % paired bootstrap interval."""
+    """A number of both models and what lies between them, b minus a.
+
+    Attributes:
+      name, a, b: the number.
+      low, high: 95 % paired bootstrap interval of this difference alone.
+      p: of "all rows of the comparison are equal", adjusted for how many rows there are.
+      clear: p is at most `LEVEL`.
+    """
+
+    name: str
+    a: float
+    b: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the models differ here, with all rows taken together."""
+        return self.p <= LEVEL
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OverSeeds:
+    """A number of two recipes, means over seeds, and the 95 % interval of what lies between them, b minus a."""
 
     name: str
     a: float
@@ -27,8 +54,8 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves out 0; of many such rows, chance alone makes one in twenty clear."""
+        return not self.low <= 0 <= self.high
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +79,21 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """In JSON's own types."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        for name in ("numbers", "f1"):
+            rows = zip(values[name], getattr(self, name), strict=True)
+            values[name] = [{**row, "clear": found.clear} for row, found in rows]
+        return values
 
 
 def compare(a: Predictions, b: Predictions, class_names: tuple[str, ...], *, draws: int = 2000) -> Comparison:
     """Compares two models example by example.
 
     The paired bootstrap draws the same examples for both (Efron and Tibshirani 1993, chapter 13), so what makes an
-    example hard for both cancels. McNemar's test (Psychometrika 12, 1947) is taken with exact binomial probabilities.
+    example hard for both cancels. Of a dozen rows, one or two would stand out by chance alone: so the p-value of a row
+    is the share of resamples in which any row, in units of its standard error, moves as far as this one lies from 0
+    (Westfall and Young 1993, Resampling-Based Multiple Testing, single-step max-T). McNemar's test (Psychometrika 12,
+    1947) is taken with exact binomial probabilities.
 
     Args:
       a, b: of the same split; the order of the examples may differ.
@@ -69,35 +103,43 @@ def compare(a: Predictions, b: Predictions, class_names: tuple[str, ...], *, dra
     Raises:
       DataError: the examples, or their labels, are not the same.
     """
-    b = _in_order_of(a, b)
-    weight = a.weight * (b.weight > 0)  # what one of them could not read counts for neither
-    a, b = dataclasses.replace(a, weight=weight), dataclasses.replace(b, weight=weight)
+    a, b = _pair(a, b)
+    weight = a.weight
     pair = [bootstrap.samples(p, intervals.statistic(p), draws=draws) for p in (a, b)]
-    low, high = bootstrap.percentiles(pair[1] - pair[0])
+    moved = pair[1] - pair[0]
     one = a.weight.astype(np.float64)[None]
     first, second = (intervals.statistic(p)(p, one)[0] for p in (a, b))
-    k = len(class_names)
-    names = [*metrics.NUMBERS, *(f"{kind} {name}" for kind in ("precision", "recall", "F1") for name in class_names)]
+    k, count = len(class_names), len(metrics.NUMBERS)
+    shown = [*range(count), *range(count + 2 * k, count + 3 * k)]  # precision and recall stay away
+    moved, first, second = moved[:, shown], first[shown], second[shown]
+    low, high = bootstrap.percentiles(moved)
+    p_values = _together(moved, second - first)
     rows = [
-        Difference(name=name, a=float(first[i]), b=float(second[i]), low=float(low[i]), high=float(high[i]))
-        for i, name in enumerate(names)
+        Difference(
+            name=name,
+            a=float(first[i]),
+            b=float(second[i]),
+            low=float(low[i]),
+            high=float(high[i]),
+            p=float(p_values[i]),
+        )
+        for i, name in enumerate([*metrics.NUMBERS, *class_names])
     ]
     kept = weight > 0
     right = [(p.probs.argmax(1) == p.label.argmax(1))[kept] for p in (a, b)]
     only_a, only_b = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    count = len(metrics.NUMBERS)
     return Comparison(
         n=int(kept.sum()),
         numbers=tuple(rows[:count]),
-        f1=tuple(dataclasses.replace(row, name=row.name.removeprefix("F1 ")) for row in rows[count + 2 * k :]),
+        f1=tuple(rows[count:]),
         only_a=only_a,
         only_b=only_b,
         p=p,
     )
 
 
-def over_seeds(a: Sequence[Predictions], b: Sequence[Predictions], *, draws: int = 2000) -> tuple[Difference, ...]:
+def over_seeds(a: Sequence[Predictions], b: Sequence[Predictions], *, draws: int = 2000) -> tuple[OverSeeds, ...]:
     """Two recipes, each trained with the same S seeds and judged on the same examples: one row per number of
     `metrics.NUMBERS`, means over the seeds, with the interval of what lies between them, b minus a.
 
@@ -131,9 +173,41 @@ def over_seeds(a: Sequence[Predictions], b: Sequence[Predictions], *, draws: int
         share += stretch * (drawn - 1) / count
     low, high = bootstrap.percentiles((share[:, :, None] * change).sum(1))
     return tuple(
-        Difference(name=name, a=float(x), b=float(y), low=float(lo), high=float(hi))
+        OverSeeds(name=name, a=float(x), b=float(y), low=float(lo), high=float(hi))
         for name, x, y, lo, hi in zip(metrics.NUMBERS, *values, low, high, strict=True)
     )
+
+
+def change(
+    a: Predictions, b: Predictions, statistic: Callable[[Predictions], bootstrap.Statistic], *, draws: int = 1000
+) -> bootstrap.Interval:
+    """One number of b minus that of a on the same examples, with its 95 % paired bootstrap interval.
+
+    `statistic` makes the statistic of a model's predictions. Raises as `compare`.
+    """
+    a, b = _pair(a, b)
+    found = [bootstrap.samples(p, statistic(p), draws=draws) for p in (a, b)]
+    one = a.weight.astype(np.float64)[None]
+    first, second = (float(statistic(p)(p, one)[0]) for p in (a, b))
+    low, high = bootstrap.percentiles(found[1] - found[0])
+    return bootstrap.Interval(second - first, float(low), float(high))
+
+
+def _pair(a: Predictions, b: Predictions) -> tuple[Predictions, Predictions]:
+    """Both in the order of a; what one of them could not read counts for neither."""
+    b = _in_order_of(a, b)
+    weight = a.weight * (b.weight > 0)
+    return dataclasses.replace(a, weight=weight), dataclasses.replace(b, weight=weight)
+
+
+def _together(moved: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Adjusted p-values [M] of the differences `found` [M] from their resamples [D, M]; 1 for one that never moves."""
+    error = moved.std(axis=0)
+    scale = np.where(error > 0, error, 1)
+    chance = (np.abs(moved - found) / scale * (error > 0)).max(axis=1)
+    seen = np.abs(found) / scale
+    p = (1 + (chance[:, None] >= seen).sum(axis=0)) / (1 + len(moved))
+    return np.where(error > 0, p, 1.0)
 
 
 def _in_order_of(a: Predictions, b: Predictions) -> Predictions:

@@ -3,7 +3,8 @@
 A score says how badly a class fits a picture. The (n + 1)(1 - alpha)-th smallest score of the true classes of n
 validation examples bounds the classes of a set; if those and the new picture are exchangeable, the set holds the true
 class with probability at least `coverage` = 1 - alpha, and at most 1 / (n + 1) more where scores do not tie (Vovk et
-al. 2005; Angelopoulos and Bates 2021, A Gentle Introduction to Conformal Prediction, arXiv:2107.07511).
+al. 2005; Angelopoulos and Bates 2021, A Gentle Introduction to Conformal Prediction, arXiv:2107.07511). That is so on
+average over validation splits; the coverage that one of them leads to is spread about it, see `spread`.
 
 - lac: score 1 - p(class). The smallest sets on average; a picture of which all classes are improbable gets an empty
   one (Sadinle, Lei and Wasserman 2019, arXiv:1609.00451).
@@ -89,6 +90,21 @@ def fit(predictions: Predictions, *, kind: str, coverage: float) -> Sets:
     rank = math.ceil((len(true) + 1) * coverage - 1e-9)
     # With fewer than coverage / (1 - coverage) examples nothing but all classes is safe.
     return dataclasses.replace(everything, limit=float(true[rank - 1])) if rank <= len(true) else everything
+
+
+def spread(n: int, coverage: float) -> tuple[float, float]:
+    """Where the coverage on new examples lies in 95 of 100 cases when sets are fitted on n examples.
+
+    It has the distribution Beta(n + 1 - l, l) with l = floor((n + 1)(1 - coverage)), where scores do not tie (Vovk
+    2012, arXiv:1209.2673; Angelopoulos and Bates 2021, section 3.2). (1, 1) where nothing but all classes is safe.
+    """
+    from scipy import stats
+
+    rank = math.ceil((n + 1) * coverage - 1e-9)
+    if rank > n:
+        return 1.0, 1.0
+    low, high = stats.beta.ppf([0.025, 0.975], rank, n + 1 - rank)
+    return float(low), float(high)
 
 
 def members(sets: Sets, predictions: Predictions) -> np.ndarray:

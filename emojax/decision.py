@@ -118,7 +118,9 @@ def fit(predictions: Predictions, wish: Wish, *, prior: np.ndarray) -> Decision:
     """The decision that comes nearest to a wish on the predictions of a validation split.
 
     Args:
-      predictions: of the validation split, as the model gives them.
+      predictions: of the validation split, as the model gives them. The threshold and the sets are fitted on what
+        they would be if each example had been rescaled by a map that was fitted on others: a map with two numbers per
+        class makes the examples that it was fitted on look better than new ones, and sets too small.
       wish: what is wanted.
       prior: [K] how much each class counted in training; used when tau is not 0.
 
@@ -135,15 +137,21 @@ def fit(predictions: Predictions, wish: Wish, *, prior: np.ndarray) -> Decision:
             for t in TAUS
         ]
         tau = TAUS[int(np.argmax(ranks))]
-    scaled = scaled.adjusted(prior, tau) if tau else scaled
-    after = scaling.apply(scaled, predictions)
+
+    def rescaled(fitted: Predictions, held: Predictions) -> Predictions:
+        found = scaling.fit(fitted, method=method)
+        return scaling.apply(found.adjusted(prior, tau) if tau else found, held)
+
+    fair = predictions
+    if method != "none" or tau:
+        fair = scaling.cross_fitted(predictions, rescaled, folds=FOLDS, seed=2)
     return Decision(
-        scaling=scaled,
+        scaling=scaled.adjusted(prior, tau) if tau else scaled,
         method=method,
         tau=tau,
-        threshold=selective.threshold(after, risk=wish.risk) if wish.risk else 0.0,
+        threshold=selective.threshold(fair, risk=wish.risk) if wish.risk else 0.0,
         risk=wish.risk,
-        sets=conformal.fit(after, kind=wish.kind, coverage=wish.coverage),
+        sets=conformal.fit(fair, kind=wish.kind, coverage=wish.coverage),
     )
 
 

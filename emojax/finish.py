@@ -81,6 +81,8 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
             continue
         monitor.status(f"judging on {name}")
         found = slices.with_vote_entropy(on_val if name == "val" else _predictions(run, chosen, name))
+        if parallel.is_main():  # who writes the report
+            found = slices.with_looks(found, dataset.splits[name].images)
         judged = metrics.evaluate(found, dataset.class_names)
         draw = functools.partial(plots.confusion, judged, title=f"Confusion matrix, {name}")
         monitor.figure(f"report/{name}", about.step, draw)

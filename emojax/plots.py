@@ -30,7 +30,7 @@ from emojax.drawing import (
     name as _name,
     style as _style,
 )
-from emojax.metrics import WEAK_F1, Report
+from emojax.metrics import WEAK_F1, Report, text as number_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,48 +117,77 @@ def per_class(report: Report, *, title: str = "Precision, recall and F1 per clas
     return figure
 
 
-def history(rows: Iterable[Mapping[str, Any]], *, title: str = "Training history") -> Figure:
-    """Loss, accuracy, learning rate (log axis) and the train - validation gap over the epochs.
+def history(
+    rows: Iterable[Mapping[str, Any]], *, chosen: tuple[str, int] | None = None, title: str = "Training history"
+) -> Figure:
+    """Loss, accuracy, learning rate (log axis) and the train - validation gap over the epochs; no empty panels.
 
     Args:
       rows: rows of metrics.jsonl with kind "train" or "eval"; of the latter those of the split "val" are drawn.
+      chosen: (number by which the result was chosen on val, its update), marked; None = the best accuracy is marked.
+      title: of the figure.
     """
     rows = list(rows)
     train = _long_windows([row for row in rows if row.get("kind") == "train"])
     val = [row for row in rows if row.get("kind") == "eval" and row.get("split", "val") == "val"]
-    figure, axes = _figure(11, 7.4, shape=(2, 2))
-    (loss, accuracy), (rate, gap) = axes
-    for ax, name, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-        ax.plot(*_series(train, name, factor), color=BLUE, linewidth=1.4, label="train")
-        marker = "o" if len(val) <= 60 else None
-        ax.plot(*_series(val, name, factor), color=VERMILION, linewidth=1.8, marker=marker, markersize=3.5, label="val")
-    _mark_best(accuracy, *_series(val, "accuracy", 100))
-    epochs, rates = _series(train, "learning_rate", 1)
-    rate.plot(epochs, np.where(rates > 0, rates, np.nan), color=GREEN, linewidth=1.8)
-    if (rates > 0).any():
-        rate.set_yscale("log")
-    epochs, gaps = _gap(train, val)
-    gap.axhline(0, color=MUTED, linewidth=1)
-    gap.plot(epochs, gaps, color=INK, linewidth=1.6, zorder=3)
-    gap.fill_between(epochs, gaps, 0, where=gaps >= 0, interpolate=True, color=VERMILION, alpha=0.2, linewidth=0)
-    gap.fill_between(epochs, gaps, 0, where=gaps < 0, interpolate=True, color=BLUE, alpha=0.2, linewidth=0)
-    panels = (
-        (loss, "Loss", "Cross-entropy, nats"),
-        (accuracy, "Accuracy", "Accuracy, %"),
-        (rate, "Learning rate", "Learning rate (log scale)"),
-        (gap, "Accuracy gap, train minus validation", "Percentage points"),
-    )
-    for ax, name, ylabel in panels:
-        _style(ax, xlabel="Epoch", ylabel=ylabel, grid="both")
-        ax.set_title(name, fontsize=LABEL + 1, fontweight="bold", loc="left", color=INK)
+    rates, gaps = _series(train, "learning_rate", 1), _gap(train, val)
+    panels = [_loss_panel, _accuracy_panel]
+    panels += [_rate_panel] * bool(np.isfinite(rates[1]).any()) + [_gap_panel] * bool(np.isfinite(gaps[1]).any())
+    shape, size = {2: ((1, 2), (11, 3.9)), 3: ((1, 3), (14, 3.9)), 4: ((2, 2), (11, 7.4))}[len(panels)]
+    figure, axes = _figure(*size, shape=shape)
+    for draw, ax in zip(panels, axes.flat, strict=True):
+        draw(ax, train, val)
         ax.set_xlim(0, 1.01 * max((float(row["epoch"]) for row in train + val), default=1))
         if not rows:
             ax.text(0.5, 0.55, "nothing recorded yet", transform=ax.transAxes, ha="center", color=MUTED, fontsize=LABEL)
             ax.set_yticks([])
-        elif ax in (loss, accuracy):
-            ax.legend(frameon=False, fontsize=SMALL)
+        elif draw in (_loss_panel, _accuracy_panel):
+            _mark_chosen(ax, val, "loss" if draw is _loss_panel else "accuracy", chosen)
+            if ax.get_legend_handles_labels()[0]:
+                ax.legend(frameon=False, fontsize=SMALL)
     _heading(figure, title)
     return figure
+
+
+_Rows = list[Mapping[str, Any]]
+
+
+def _both(ax: Axes, train: _Rows, val: _Rows, name: str, factor: float) -> None:
+    ax.plot(*_series(train, name, factor), color=BLUE, linewidth=1.4, label="train")
+    marker = "o" if len(val) <= 60 else None
+    ax.plot(*_series(val, name, factor), color=VERMILION, linewidth=1.8, marker=marker, markersize=3.5, label="val")
+
+
+def _loss_panel(ax: Axes, train: _Rows, val: _Rows) -> None:
+    _both(ax, train, val, "loss", 1)
+    _panel(ax, "Loss", "Cross-entropy, nats")
+
+
+def _accuracy_panel(ax: Axes, train: _Rows, val: _Rows) -> None:
+    _both(ax, train, val, "accuracy", 100)
+    _panel(ax, "Accuracy", "Accuracy, %")
+
+
+def _rate_panel(ax: Axes, train: _Rows, _: _Rows) -> None:
+    epochs, rates = _series(train, "learning_rate", 1)
+    ax.plot(epochs, np.where(rates > 0, rates, np.nan), color=GREEN, linewidth=1.8)
+    if (rates > 0).any():
+        ax.set_yscale("log")
+    _panel(ax, "Learning rate", "Learning rate (log scale)")
+
+
+def _gap_panel(ax: Axes, train: _Rows, val: _Rows) -> None:
+    epochs, gaps = _gap(train, val)
+    ax.axhline(0, color=MUTED, linewidth=1)
+    ax.plot(epochs, gaps, color=INK, linewidth=1.6, zorder=3, marker="o" if len(val) <= 60 else None, markersize=3.5)
+    ax.fill_between(epochs, gaps, 0, where=gaps >= 0, interpolate=True, color=VERMILION, alpha=0.2, linewidth=0)
+    ax.fill_between(epochs, gaps, 0, where=gaps < 0, interpolate=True, color=BLUE, alpha=0.2, linewidth=0)
+    _panel(ax, "Accuracy gap, train minus validation", "Percentage points")
+
+
+def _panel(ax: Axes, name: str, ylabel: str) -> None:
+    _style(ax, xlabel="Epoch", ylabel=ylabel, grid="both")
+    ax.set_title(name, fontsize=LABEL + 1, fontweight="bold", loc="left", color=INK)
 
 
 def throughput(rows: Iterable[Mapping[str, Any]], *, title: str = "Speed") -> Figure:
@@ -264,11 +293,22 @@ def _gap(train: list[Mapping[str, Any]], val: list[Mapping[str, Any]]) -> tuple[
     return epochs, np.array(means, np.float64) - judged
 
 
-def _mark_best(ax: Axes, epochs: np.ndarray, values: np.ndarray) -> None:
-    if np.isfinite(values).any():
-        best = int(np.nanargmax(values))
-        style = {"marker": "*", "markersize": 13, "color": ORANGE, "markeredgecolor": INK, "linestyle": "none"}
-        ax.plot(epochs[best], values[best], label=f"best val, {values[best]:.1f} %", zorder=4, clip_on=False, **style)
+def _mark_chosen(ax: Axes, val: _Rows, name: str, chosen: tuple[str, int] | None) -> None:
+    """A star at the evaluation that was chosen, in the panels of loss and accuracy; without a choice, at the best
+    accuracy. Weights that no evaluation saw, such as an average at the end, get none."""
+    factor = 100 if name == "accuracy" else 1
+    epochs, values = _series(val, name, factor)
+    number, step = chosen or ("accuracy", None)
+    if chosen:
+        at = next((i for i, row in enumerate(val) if row["step"] == step), None)
+    else:
+        at = int(np.nanargmax(values)) if name == number and np.isfinite(values).any() else None
+    if at is None or not np.isfinite(values[at]):
+        return
+    shown = f"{values[at]:.1f} %" if name == "accuracy" else f"{values[at]:.3f}"
+    text = f"chosen by {number_text(number)}, {shown}" if chosen else f"best val, {shown}"
+    style = {"marker": "*", "markersize": 13, "color": ORANGE, "markeredgecolor": INK, "linestyle": "none"}
+    ax.plot(epochs[at], values[at], label=text, zorder=4, clip_on=False, **style)
 
 
 def _percent(value: float, total: float) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from emojax import calibration
+from emojax import bootstrap, calibration, shares
+from emojax.bootstrap import Interval
 from emojax.data import corruptions
 from emojax.data.corruptions import CORRUPTIONS, SEVERITIES
 from emojax.errors import DataError
@@ -34,17 +35,32 @@ class Flip:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Robustness:
-    """Accuracy in [0, 1] of the images as they are, and per corruption at severities 1 to 5; flips; images judged."""
+    """Accuracy in [0, 1] under corruption, and flips.
+
+    Attributes:
+      n: images judged.
+      corruptions: corruption → accuracy at severities 1 to 5.
+      intervals: corruption → the 95 % Wilson interval of each.
+      means: accuracy of the images as they are, "clean"; over the severities of each corruption; and over all of them,
+        "all". Intervals are over images: an image counts with the share of its versions that is classified correctly.
+      flip: mirrored images.
+    """
 
     n: int
-    clean: float
     corruptions: Mapping[str, tuple[float, ...]]
+    intervals: Mapping[str, tuple[tuple[float, float], ...]]
+    means: Mapping[str, Interval]
     flip: Flip
+
+    @property
+    def clean(self) -> float:
+        """Accuracy of the images as they are."""
+        return self.means["clean"].value
 
     @property
     def mean_corruption_accuracy(self) -> float:
         """Mean over all corruptions and severities."""
-        return float(np.mean(list(self.corruptions.values())))
+        return self.means["all"].value
 
     def to_json(self) -> dict[str, Any]:
         """In JSON's own types."""
@@ -53,6 +69,8 @@ class Robustness:
             "clean": self.clean,
             "mean_corruption_accuracy": self.mean_corruption_accuracy,
             "corruptions": {name: list(values) for name, values in self.corruptions.items()},
+            "intervals": {name: [list(bounds) for bounds in rows] for name, rows in self.intervals.items()},
+            "means": {name: interval._asdict() for name, interval in self.means.items()},
             "flip": dataclasses.asdict(self.flip),
         }
 
@@ -97,21 +115,31 @@ def measure(
     uncropped = dataclasses.replace(config, eval=dataclasses.replace(config.eval, crop=1.0))
     seeing = dataclasses.replace(classifier, config=uncropped)
 
-    def accuracy(images: Any) -> float:
-        found = calibration.kept(seeing.predict_split(dataclasses.replace(split, images=images), batch_size=batch_size))
-        return float(np.average(calibration.hits(found), weights=found.weight))
+    def hits(images: Any) -> np.ndarray:
+        found = seeing.predict_split(dataclasses.replace(split, images=images), batch_size=batch_size)
+        return calibration.hits(calibration.kept(dataclasses.replace(found, weight=plain.weight)))
 
     plain = classifier.predict_split(split, batch_size=batch_size)
     kept = calibration.kept(plain)
-    clean = float(np.average(calibration.hits(kept), weights=kept.weight))
-    say(f"{'as they are':<12} {100 * clean:.1f}")
-    rows: dict[str, tuple[float, ...]] = {}
+    count = shares.effective_count(kept.weight.astype(np.float64))
+
+    def share(hit: np.ndarray) -> Interval:
+        value = float(np.average(hit, weights=kept.weight))
+        return Interval(value, *shares.wilson(value, count))
+
+    means = {"clean": share(calibration.hits(kept))}
+    say(f"{'as they are':<12} {100 * means['clean'].value:.1f}")
+    cells: dict[str, list[Interval]] = {}
+    right = []
     for name in CORRUPTIONS:
-        rows[name] = tuple(
-            accuracy(corruptions.Changed(split.images, corruptions.damaged(name, severity), **view))
+        rows = [
+            hits(corruptions.Changed(split.images, corruptions.damaged(name, severity), **view))
             for severity in SEVERITIES
-        )
-        say(f"{name:<12} {'  '.join(f'{100 * value:.1f}' for value in rows[name])}")
+        ]
+        right.append(np.mean(rows, axis=0))
+        cells[name], means[name] = [share(row) for row in rows], bootstrap.mean_interval(kept, right[-1])
+        say(f"{name:<12} {'  '.join(f'{100 * cell.value:.1f}' for cell in cells[name])}")
+    means["all"] = bootstrap.mean_interval(kept, np.mean(right, axis=0))
     alone = next(iter(seeing.per_view().values()))
     as_is, mirrored = (
         alone.predict_split(
@@ -119,4 +147,10 @@ def measure(
         )
         for change in (corruptions.as_it_is, corruptions.mirrored)
     )
-    return Robustness(n=len(kept.weight), clean=clean, corruptions=rows, flip=consistency(as_is, mirrored))
+    return Robustness(
+        n=len(kept.weight),
+        corruptions={name: tuple(cell.value for cell in row) for name, row in cells.items()},
+        intervals={name: tuple((cell.low, cell.high) for cell in row) for name, row in cells.items()},
+        means=means,
+        flip=consistency(as_is, mirrored),
+    )

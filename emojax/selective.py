@@ -77,7 +77,7 @@ def curve(predictions: Predictions) -> Curve:
 def aurc(predictions: Predictions) -> float:
     """The mean over examples of the risk when everything as sure as this example, or surer, is answered."""
     p = calibration.kept(predictions)
-    return float(_aurc(p, p.weight.astype(np.float64)[None])[0])
+    return float(areas(p, p.weight.astype(np.float64)[None])[0])
 
 
 def measure(predictions: Predictions, *, draws: int = bootstrap.DRAWS, seed: int = 0) -> Selective:
@@ -89,7 +89,7 @@ def measure(predictions: Predictions, *, draws: int = bootstrap.DRAWS, seed: int
     risk = np.cumsum(weight * (1 - hit[order])) / np.cumsum(weight)
     rounds = [round(0.1 * i, 1) for i in range(5, 11)]
     return Selective(
-        aurc=bootstrap.interval(p, _aurc, draws=draws, seed=seed),
+        aurc=bootstrap.interval(p, areas, draws=draws, seed=seed),
         best_aurc=float((weight * risk).sum() / weight.sum()),
         at={c: float(found.risk[np.searchsorted(found.coverage, c - 1e-9)]) for c in rounds},
     )
@@ -142,7 +142,8 @@ def threshold(predictions: Predictions, *, risk: float, confidence: float = CONF
     )
 
 
-def _aurc(p: Predictions, weights: np.ndarray) -> np.ndarray:
+def areas(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """AURC under each row of weights [D, N], as a `bootstrap.Statistic`."""
     risk, _, _ = _risks(calibration.confidence(p), 1 - calibration.hits(p), weights)
     order = np.argsort(-calibration.confidence(p), kind="stable")
     return (weights[:, order] * risk).sum(axis=1) / weights.sum(axis=1)

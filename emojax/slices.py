@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from emojax import calibration
+from emojax import calibration, intervals
+from emojax.data import pictures
 from emojax.errors import DataError
 from emojax.types import Predictions
 
@@ -25,7 +26,7 @@ LEAST = 10
 ENTROPY = "vote entropy"
 """Column of `with_vote_entropy`."""
 _MOST = 100
-"""A column of more groups is a list of names, and no slice."""
+"""A column of more groups is a list of names, and no slice; one group tells nothing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Group:
       column, value: which examples.
       n: their number.
       accuracy, low, high: share of right answers, and its 95 % Wilson interval.
+      bounds: "balanced_accuracy" and "macro_f1" → their 95 % intervals, see `intervals`.
       others: accuracy of all other examples; NaN when there are none.
       p: adjusted p-value of "no worse than the others"; NaN where it was not tested.
       worse: p is at most `LEVEL`.
@@ -47,6 +49,7 @@ class Group:
     accuracy: float
     low: float
     high: float
+    bounds: Mapping[str, tuple[float, float]]
     others: float
     p: float
     worse: bool
@@ -57,10 +60,11 @@ def judge(predictions: Predictions) -> tuple[Group, ...]:
     from scipy import stats
 
     p = calibration.kept(predictions)
-    hit, rows = calibration.hits(p).astype(bool), []
+    hit, rows, k = calibration.hits(p).astype(bool), [], p.probs.shape[1]
+    true, said, weight = p.label.argmax(axis=1), p.probs.argmax(axis=1), p.weight.astype(np.float64)
     for column, values in p.slices.items():
         names, member = np.unique(np.asarray(values).astype(str), return_inverse=True)
-        if len(names) > _MOST:
+        if not 1 < len(names) <= _MOST:
             continue
         for i, name in enumerate(names):
             inside = member.reshape(-1) == i
@@ -70,6 +74,8 @@ def judge(predictions: Predictions) -> tuple[Group, ...]:
                 wrong = len(hit) - int(hit.sum())
                 found = float(stats.hypergeom.sf(n - right - 1, len(hit), wrong, n))
             low, high = calibration.wilson(right / n, n)
+            cells = intervals.confusions(true[inside], said[inside], weight[inside], k=k)
+            bounds = intervals.of_confusion(*cells).numbers
             others = float(hit[~inside].mean()) if rest else np.nan
             rows.append(
                 Group(
@@ -79,6 +85,7 @@ def judge(predictions: Predictions) -> tuple[Group, ...]:
                     accuracy=right / n,
                     low=low,
                     high=high,
+                    bounds={name: bounds[name] for name in ("balanced_accuracy", "macro_f1")},
                     others=others,
                     p=found,
                     worse=False,
@@ -133,6 +140,20 @@ def with_columns(predictions: Predictions, columns: Mapping[str, np.ndarray]) ->
         if len(column) != len(predictions.weight):
             raise DataError(f"slices: {len(column)} values of {name} for {len(predictions.weight)} examples")
     return dataclasses.replace(predictions, slices={**predictions.slices, **more})
+
+
+def with_looks(predictions: Predictions, images: Any) -> Predictions:
+    """The predictions with what their pictures are like as slice columns: quarters by size, brightness and sharpness.
+
+    `images[i]` belongs to the i-th prediction, see `types.Split.images`.
+    """
+    look = pictures.look(images)
+    columns = {
+        "picture size": quantile_groups(look.size, unit="px"),
+        "brightness": quantile_groups(look.brightness, unit="of 255"),
+        "sharpness": quantile_groups(np.sqrt(look.sharpness), unit="grey values"),
+    }
+    return with_columns(predictions, columns)
 
 
 def with_vote_entropy(predictions: Predictions) -> Predictions:

@@ -120,3 +120,10 @@ def note_test(workdir: Path, command: str, accuracy: float) -> None:
 def tests(workdir: Path) -> list[dict[str, Any]]:
     """Every time that the weights of this run were judged on test, see `note_test`."""
     return jsonl.read(workdir / TEST_LOG)
+
+
+def noted_test(workdir: Path, command: str, accuracy: float) -> list[str]:
+    """Notes that test was judged, and says how often that has been, where it is not the first time."""
+    note_test(workdir, command, accuracy)
+    times = len(tests(workdir))
+    return [f"test has been judged {times} times with this run's weights"] if times > 1 else []

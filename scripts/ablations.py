@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from emojax import comparison, predictions_csv
-from emojax.comparison import Difference
+from emojax.comparison import OverSeeds
 from emojax.types import Predictions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,7 +128,7 @@ def difference(after: list[dict], before: list[dict]) -> tuple[str, str, str]:
     return f"{100 * (found.b - found.a):+.1f}", f"{100 * found.low:+.1f} to {100 * found.high:+.1f}", verdict(found)
 
 
-def verdict(found: Difference) -> str:
+def verdict(found: OverSeeds) -> str:
     if not found.clear:
         return "within the noise"
     return "better" if found.low > 0 else "worse"

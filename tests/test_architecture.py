@@ -45,6 +45,7 @@ ROWS = [
         "preprocess",
         "predictions_csv",
         "bootstrap",
+        "shares",
         "environment",
         "manifest",
         "growing_text",

@@ -295,6 +295,25 @@ def test_coverage_is_exact_on_average_over_small_calibration_sets():
     assert np.mean([c.coverage for c in coverages]) == pytest.approx(25 / 31, abs=0.013)
 
 
+def test_the_spread_of_coverage_by_hand_and_by_simulation():
+    assert conformal.spread(8, 0.9) == (1.0, 1.0)  # nine examples are the least
+    low, high = conformal.spread(9, 0.9)  # the limit is the largest of nine: Beta(9, 1), whose distribution is x^9
+    assert (low, high) == (pytest.approx(0.025 ** (1 / 9)), pytest.approx(0.975 ** (1 / 9)))
+    low, high = conformal.spread(1000, 0.9)
+    largest = np.sort(np.random.default_rng(0).random((4000, 1000)), axis=1)[:, 900]  # the 901st of 1000
+    assert ((largest >= low) & (largest <= high)).mean() == pytest.approx(0.95, abs=0.012)
+
+
+def test_the_ece_and_the_diagram_have_the_same_bins():
+    for n in (30, 71, 299, 300, 4000):
+        p = drawn(n, sharp=1.6)
+        found = calibration.measure(p, draws=20)
+        gaps = sum(b.n / n * abs(b.accuracy - b.confidence) for b in found.bins)
+        assert found.ece["equal_mass"].interval.value == pytest.approx(gaps, abs=1e-9)
+        assert len(found.bins) == calibration.bin_count(n, binning="equal_mass") == max(2, min(15, n // 20))
+    assert calibration.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
 def test_too_few_examples_leave_every_class_in():
     sets = conformal.fit(drawn(8), kind="lac", coverage=0.9)
     assert sets.limit == math.inf and conformal.members(sets, drawn(5)).all()

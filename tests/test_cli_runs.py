@@ -339,6 +339,33 @@ def test_a_bad_trial_is_pruned(place, monkeypatch):
     assert "1 were pruned" in (place / "pruned/sweep.md").read_text()
 
 
+def test_a_trial_that_diverges_ends_no_sweep(place, monkeypatch, capsys):
+    """The second of three grid points diverges (exit code 5): it counts as tried, is listed, and is not tried again."""
+    started = []
+
+    class Process:
+        def __init__(self, run):
+            started.append(run.workdir.name)
+            self.returncode = 5 if "--config.optim.learning_rate=10" in run.overrides else 0
+            (run.workdir / "report").mkdir(parents=True, exist_ok=True)
+            (run.workdir / "report/val.json").write_text(json.dumps({"accuracy": 0.5}))
+
+        def poll(self):
+            return self.returncode
+
+    monkeypatch.setattr(runs, "start", Process)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    command = ["sweep", f"--config={place}/small.py", f"--workdir={place / 'diverged'}", "--method=grid", "--confirm=0"]
+    command += [f"--config.data.path={place / 'data'}", "optim.learning_rate=1e-3,10,1e-2"]
+    assert cli.main(command) == 0
+    assert "diverged" in capsys.readouterr().err
+    found = json.loads((place / "diverged/sweep.json").read_text())
+    assert [row["knobs"]["optim.learning_rate"] for row in found["diverged"]] == ["10"] and len(found["trials"]) == 2
+    text = (place / "diverged/sweep.md").read_text()
+    assert "1 diverged" in text and "--config.optim.learning_rate=10" in text
+    assert cli.main(command) == 0 and len(started) == 3, "nothing is trained again"
+
+
 def _free(workdir):
     with (workdir / ".lock").open() as file:
         try:

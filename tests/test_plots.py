@@ -106,6 +106,15 @@ def test_history() -> None:
     size(figure)
 
 
+def test_history_marks_what_was_chosen_and_has_no_empty_panels() -> None:
+    step = next(row["step"] for row in rows() if row["kind"] == "eval")
+    words = texts(plots.history(rows(), chosen=("macro_f1", step)))
+    assert "chosen by macro-F1, 10.0 %" in words and not any("best val" in word for word in words)
+    assert not any("chosen" in word for word in texts(plots.history(rows(), chosen=("loss", 10**9))))
+    judged = [row for row in rows() if row["kind"] == "eval"]
+    assert [ax.get_title(loc="left") for ax in plots.history(judged).axes] == ["Loss", "Accuracy"]
+
+
 def test_history_draws_neither_short_rows_nor_stumbles_over_skipped_updates() -> None:
     steps = [50, 100, 119, 120, 170, 220, 19_050, 19_100]  # evaluated at 119 and 120; a stage that ended early
     train = [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,10 +14,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from emojax import config_json, intervals, metrics, report
+from emojax import config_json, figures, intervals, metrics, predictions_csv, report
 from emojax.config import Config, OptimConfig
-from emojax.report import html, pictures
+from emojax.report import html, html_split, pictures
 from emojax.types import Dataset, Found, Predictions, Split
 from emojax.workdir import CONFIG, FINISHED
 
@@ -82,10 +86,13 @@ def make_run(folder, *, rate: float = 1e-3):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    """Figures of the folder are small: the page has its own."""
+    before, figures.DPI = figures.DPI, 40
     parent = tmp_path_factory.mktemp("runs")
     make_run(parent / "earlier", rate=1e-2)
     source = make_run(parent / "this")
     html.write(parent / "this", source=source, previous=html.previous_run(parent / "this"))
+    figures.DPI = before
     return parent / "this"
 
 
@@ -156,7 +163,12 @@ def test_numbers_are_those_of_the_report(page, run):
     text = " ".join(page.text)
     for split in ("val", "test"):
         content = json.loads((run / "report" / f"{split}.json").read_text())
-        assert f"{100 * content['accuracy']:.1f} %" in text and f"{content['macro_f1']:.4f}" in text
+        assert f"{100 * content['accuracy']:.1f} %" in text and f"{content['macro_f1']:.2f}" in text
+    assert text.count("F1 on val over the training") == 2, "the trend stands in both tabs"
+    chosen = [i for i, (_, x) in enumerate(page.elements) if x.get("class") == "tile first"]
+    titles = [page.elements[i + 1 : i + 4] for i in chosen]
+    assert len(chosen) == 2 and titles
+    assert "McNemar" in text and "with all 27 rows taken together" in text
     assert "optim.learning_rate: 0.01 -> 0.001" in text and "earlier" in text
     cells = [x for tag, x in page.elements if tag == "button" and "data-cell" in x]
     assert len(cells) == 2 * K * K
@@ -171,6 +183,14 @@ def test_the_data_check_is_told_per_split(page):
     assert "leaked: the picture is also in an earlier split 0 41 41" in section
     assert "train <img src=x>.png <b>copy</b> of it and 40 more" in section and "Images of each class" in section
     assert "not leak-checked" in text, "this run's leaks were not looked for"
+
+
+def test_figures_have_the_colours_of_the_page(run):
+    """Two sets of them: what keeps a colour of its own, such as black text, is lost on dark paper."""
+    text = (run / "report" / html.PAGE).read_text()
+    style, rest = text.split("</style>", 1)
+    assert not re.search(r"(stroke|fill): #(d9dee3|0072b2|222222|5f6b76|000000|d55e00)", rest)
+    assert "stroke: var(--rule)" in rest and ".chart svg { fill: var(--ink); }" in style  # black is SVG's default
 
 
 def test_pictures_behind_the_cells(run):
@@ -208,6 +228,56 @@ def test_without_pictures_and_neighbours(tmp_path):
     assert "Image that could not be read" in text and "&lt;bad&gt;.png" in text
 
 
+def test_pictures_are_those_of_the_predicted_records():
+    """The data in another order, and without some records: pictures go by id, never by position."""
+    test = predictions(600, 1)
+    grey = np.broadcast_to((np.arange(600) % 200 + 20)[:, None, None, None], (600, 40, 40, 3)).astype(np.uint8)
+    order = np.random.default_rng(3).permutation(600)[:590]
+    split = Split("test", grey[order], test.label[order], test.weight[order], test.id[order])
+    source = pictures.Source(
+        splits={"test": split}, image_size=48, crop=1.0, fit="crop", explain=lambda x, k: np.zeros((len(x), 3, 3))
+    )
+    found = source.of(test, "test")
+    assert found.lost == 10 and set(found.small) <= set(order.tolist()) and found.small
+    for position, uri in list(found.small.items())[:40]:
+        picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+        assert abs(np.asarray(picture).mean() - grey[position].mean()) < 2
+    (stamp,) = html_split._stamps({}, 0, found.lost)
+    assert stamp["kind"] == "warn" and stamp["text"].startswith("10 images are no longer in the data")
+
+
+@pytest.mark.parametrize(
+    ("leaks", "kind"),
+    [
+        ({"checked": True, "leaked": 0, "numbers_without": {}, "text": "leak-checked"}, "good"),
+        ({"checked": False, "leaked": 0, "numbers_without": {}, "text": "not leak-checked"}, "warn"),
+        ({"checked": True, "leaked": 9, "numbers_without": {}, "text": "9 leaked"}, "warn"),
+        ({"checked": True, "leaked": 9, "numbers_without": {"accuracy": 0.5}, "text": "9 leaked"}, "warn"),
+    ],
+)
+def test_the_stamp_is_green_for_checked_and_clean_splits_only(leaks, kind):
+    assert html_split._stamps({"leak_check": leaks}, 0, 0) == [{"kind": kind, "text": leaks["text"]}]
+
+
+def test_the_run_before_is_an_earlier_one_that_judged_the_same_images(tmp_path):
+    for name in ("one", "two", "three", "other"):
+        (tmp_path / name / "report").mkdir(parents=True)
+        (tmp_path / name / FINISHED).write_text("{}")
+        for split, seed in (("val", 0), ("test", 1)):
+            place = tmp_path / name / "report" / f"{split}-predictions.csv"
+            predictions_csv.write(place, predictions(600, seed), NAMES)
+    for time, name in enumerate(("one", "two", "three"), start=1):
+        os.utime(tmp_path / name / FINISHED, (time, time))
+    os.utime(tmp_path / "other" / FINISHED, (2, 2))
+    for path in (tmp_path / "other/report").glob("*-predictions.csv"):
+        path.write_text(path.read_text().replace("599.png", "new.png"))
+    assert html.previous_run(tmp_path / "three") == tmp_path / "two"
+    assert html.previous_run(tmp_path / "two") == tmp_path / "one", "not the one that ended later"
+    assert html.previous_run(tmp_path / "one") is None
+    (tmp_path / "three" / FINISHED).unlink()
+    assert html.previous_run(tmp_path / "three") == tmp_path / "two", "a run that is about to end"
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PROBE = """
 <script>
@@ -240,6 +310,12 @@ addEventListener("load", () => {
   const table = document.querySelector("#classes table"), head = table.tHead.rows[0].cells[3];
   head.click();
   found.sorted = [...table.tBodies[0].rows].map((row) => parseFloat(row.cells[3].textContent));
+  const shares = document.querySelector(".share"), dense = document.querySelector(".matrix.dense");
+  shares.click();
+  found.percent = getComputedStyle(dense.querySelector("button small")).display;
+  found.sticky = getComputedStyle(dense.querySelector("tbody th")).position;
+  const box = dense.getBoundingClientRect();
+  found.whole = box.left >= 0 && box.right <= innerWidth;
   found.wide = document.documentElement.scrollWidth > innerWidth;
   const out = document.createElement("pre");
   out.id = "probe";
@@ -274,4 +350,6 @@ def test_in_chromium(run, tmp_path):
     assert found["panels"] == [True, False]
     assert sorted(found["theme"]) == ["dark", "light"]
     assert found["sorted"] == sorted(found["sorted"], reverse=True)
+    assert found["percent"] == "block" and found["sticky"] == "sticky"
+    assert found["whole"], "the matrix of 21 classes is cut off"
     assert not found["wide"], "the page scrolls sideways"

@@ -11,7 +11,7 @@ from typing import Any
 from emojax import comparison, metrics, predictions_csv, recipes
 from emojax.cli import parts, runs
 from emojax.cli.parts import BASE, Change
-from emojax.comparison import Difference
+from emojax.comparison import OverSeeds
 from emojax.errors import ConfigError, TrainingError
 from emojax.files import write_json, write_text
 
@@ -122,7 +122,7 @@ def _row(
     return row
 
 
-def _differences(base: Sequence[Path], places: Sequence[Path], split: str) -> dict[str, Difference]:
+def _differences(base: Sequence[Path], places: Sequence[Path], split: str) -> dict[str, OverSeeds]:
     found = [[predictions_csv.of_run(place, split)[0] for place in group] for group in (base, places)]
     return {row.name: row for row in comparison.over_seeds(*found)}
 

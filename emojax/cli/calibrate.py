@@ -1,9 +1,10 @@
 """`emojax calibrate`: makes a finished run's probabilities mean what they say, and fits when to abstain and which sets
-of classes to name. Everything is fitted on val; test is only judged."""
+of classes to name. Everything is fitted on val; test is only judged, and only when asked for."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,12 +45,17 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--coverage", type=float, default=0.9, help="of the sets of classes (default: 0.9)")
     parser.add_argument("--sets", default="lac", help="lac (smallest sets, default) or aps (never empty)")
+    parser.add_argument(
+        "--test",
+        action="store_true",
+        help="judge the decision on test too, which is noted in test_judged.jsonl; choose first, and do this once",
+    )
     parser.add_argument("--remove", action="store_true", help="forget the stored decision, and do nothing else")
     options = parser.parse_args(arguments)
     workdir = Path(options.workdir)
     model_options.refuse_bundle(options)
 
-    from emojax import checkpoint, decision, files, predictions_csv
+    from emojax import checkpoint, decision, files, predictions_csv, workdir as run_folder
     from emojax.errors import DataError
     from emojax.report import decisions
 
@@ -67,27 +73,29 @@ def main(arguments: list[str]) -> int:
     )
     step, meta, _ = checkpoint.load_weights(workdir, which="best")
     splits = {}
-    for name in ("val", "test"):
-        if name == "test" and not (workdir / "report" / "test-predictions.csv").is_file():
-            continue
+    for name in ("val", "test") if options.test else ("val",):
         splits[name], names = predictions_csv.of_run(workdir, name)
         if names != meta.class_names:
             raise DataError(f"{workdir}: the classes of report/{name}-predictions.csv are not those of the model")
         _check_raw(workdir, name, step=step, views=meta.config.eval.views)
-    prior = _prior(workdir)
+    prior, notes = _prior(workdir), []
     val = splits["val"]
     chosen = decision.fit(val, wish, prior=prior)
     judged = {"val": _judged(val, decision.cross_fitted(val, wish, prior=prior), chosen, meta.class_names)}
     if "test" in splits:
         judged["test"] = _judged(splits["test"], decision.outcome(chosen, splits["test"]), chosen, meta.class_names)
-    fitted_on = f"val, {int((val.weight > 0).sum()):,} images"
+        command, found = f"emojax calibrate {shlex.join(arguments)}", judged["test"]["after"]["accuracy"]
+        notes = run_folder.noted_test(workdir, command, found)
+    count = int((val.weight > 0).sum())
+    fitted_on = f"val, {count:,} images"
     content = {
         "command": f"emojax calibrate {shlex.join(arguments)}",
         "fitted_on": fitted_on,
         "decision": chosen.text(),
-        "choices": _choices(val, wish, chosen, meta.class_names, prior),
+        "tau": chosen.tau,
+        "choices": [*_choices(val, wish, chosen, meta.class_names, prior), _spread(count, wish.coverage)],
         "prior": dict(zip(meta.class_names, prior.tolist(), strict=True)),
-        "judged": {name: {key: row[key] for key in ("before", "after")} for name, row in judged.items()},
+        "judged": {name: {key: row[key] for key in ("before", "after", "change")} for name, row in judged.items()},
     }
     plain = _figures(workdir / "report", judged, val, chosen, prior)
     files.write_json(workdir / "report" / "calibration.json", content | {"frontier": plain})
@@ -104,6 +112,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(line + "\n")
     for name, row in content["judged"].items():
         sys.stdout.write(_text("val, cross-fitted" if name == "val" else name, row) + "\n")
+    sys.stdout.writelines(f"{line}\n" for line in notes)
     sys.stdout.write(f"stored: {place}\nreport: {workdir / 'report' / 'calibration.md'}\n")
     return 0
 
@@ -145,18 +154,29 @@ def _prior(workdir: Path) -> np.ndarray:
 
 
 def _judged(before: Predictions, outcome: Outcome, chosen: Decision, names: tuple[str, ...]) -> dict[str, Any]:
-    """{"before", "after": numbers; "curves", "calibrations": what figures need}."""
+    """{"before", "after": numbers; "change": after - before; "curves", "calibrations": what figures need}."""
     import dataclasses
 
-    from emojax import calibration, conformal, metrics, selective
+    from emojax import bootstrap, calibration, comparison, conformal, intervals, metrics, selective
 
     row: dict[str, Any] = {"curves": {}, "calibrations": {}}
     for key, label, p in (("before", "as trained", before), ("after", "after", outcome.predictions)):
         sure, order = calibration.measure(p), selective.measure(p)
         row["calibrations"][label], row["curves"][label] = sure, (selective.curve(p), order)
         found = metrics.evaluate(p, names).numbers()
-        row[key] = {**found, "calibration": sure.to_json(), "selective": order.to_json()}
+        more = {"intervals": intervals.of(p).numbers, "calibration": sure.to_json(), "selective": order.to_json()}
+        row[key] = {**found, **more}
     after = outcome.predictions
+    row["change"] = {
+        line.name: {"value": line.b - line.a, "low": line.low, "high": line.high}
+        for line in comparison.compare(before, after, names, draws=1000).numbers
+    }
+    for name, statistic in (
+        *((f"ece_{b}", functools.partial(calibration.ece_statistic, binning=b)) for b in calibration.BINNINGS),
+        ("brier", lambda _: bootstrap.mean(calibration.brier_scores)),
+        ("aurc", lambda _: selective.areas),
+    ):
+        row["change"][name] = comparison.change(before, after, statistic)._asdict()
     sets = dataclasses.asdict(conformal.covered(outcome.inside, after))
     sets["per_class"] = {names[k]: value for k, value in sets["per_class"].items()}
     row["answered"] = selective.answered(after, outcome.answered)
@@ -210,26 +230,22 @@ def _figures(
     return [dataclasses.asdict(point) for point in points]
 
 
+def _spread(count: int, coverage: float) -> str:
+    """How sure the coverage of the sets is, in a sentence."""
+    from emojax import conformal
+
+    low, high = conformal.spread(count, coverage)
+    if low == 1:
+        return (
+            f"sets that hold the true class for {coverage:.0%} need more than {count:,} images: they name every class"
+        )
+    return f"sets fitted on {count:,} images cover {low:.1%} to {high:.1%} of new ones in 95 of 100 cases"
+
+
 def _text(name: str, row: Mapping[str, Any]) -> str:
     """One split, before and after, as aligned plain text."""
-    from emojax.report.decisions import decided_text
+    from emojax.cli import runs
+    from emojax.report.decisions import compared, decided_text
 
-    both = [row["before"], row["after"]]
-    lines = [f"{name:<22}  as trained      after"]
-
-    def line(title: str, values: Sequence[float]) -> None:
-        lines.append(f"  {title:<20}  {values[0]:>10.4f} {values[1]:>10.4f}")
-
-    for title, binning in (("ECE, equal mass", "equal_mass"), ("ECE, equal width", "equal_width")):
-        line(title, [x["calibration"]["ece"][binning]["value"] for x in both])
-    line("  by chance", [x["calibration"]["ece"]["equal_mass"]["chance"] for x in both])
-    for title, key in (("cross-entropy, nats", "nll"), ("Brier", "brier")):
-        line(title, [x["calibration"][key]["value"] for x in both])
-    line("AURC", [x["selective"]["aurc"]["value"] for x in both])
-    for title, key in (
-        ("accuracy", "accuracy"),
-        ("mean-class accuracy", "balanced_accuracy"),
-        ("macro-F1", "macro_f1"),
-    ):
-        line(title, [x[key] for x in both])
-    return "\n".join([*lines, f"  {decided_text(row['after'])}"])
+    table = runs.markdown(["Number", "As trained", "After", "Change"], compared(row))
+    return f"\n{name}; brackets are 95 % intervals\n{table}\n{decided_text(row['after'])}"

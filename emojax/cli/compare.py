@@ -25,11 +25,22 @@ def main(arguments: list[str]) -> int:
     if names != others:
         raise DataError(f"the runs have different classes: {', '.join(names)} and {', '.join(others)}")
     found = comparison.compare(a, b, names)
-    titles = [f"{options.split}, {found.n:,} images", *_short(folders), "difference", "95 % interval", ""]
+    titles = [
+        f"{options.split}, {found.n:,} images",
+        *_short(folders),
+        "difference",
+        "95 % interval",
+        "p, all rows together",
+        "",
+    ]
     rows = [_row(metrics.text(row.name), row) for row in found.numbers] + [
         _row(f"F1 {row.name}", row) for row in found.f1
     ]
     sys.stdout.write(runs.markdown(titles, rows) + "\n\n")
+    sys.stdout.write(
+        f"Clear: told from chance with all {len(rows)} rows taken together; two equally good models have any clear row "
+        f"in about {100 * comparison.LEVEL:g} of 100 comparisons. Each interval is of its row alone.\n"
+    )
     first, second = _short(folders)
     verdict = (
         "cannot be told from chance"
@@ -64,5 +75,6 @@ def _row(name: str, row) -> list[str]:
         f"{row.b:.4f}",
         f"{row.b - row.a:+.4f}",
         f"{row.low:+.4f} to {row.high:+.4f}",
+        f"{row.p:.3f}",
         "clear" if row.clear else "",
     ]

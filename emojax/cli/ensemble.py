@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", default="", help="CSV file for the ensemble's predictions; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import combine, metrics, predictions_csv
+    from emojax import combine, metrics, predictions_csv, workdir
     from emojax.cli import runs
     from emojax.errors import ConfigError
 
@@ -56,6 +57,11 @@ def main(arguments: list[str]) -> int:
     ]
     titles = [f"on {options.split}", *(f"{metrics.text(key)} %" for key in runs.NUMBERS), "loss", "images"]
     sys.stdout.write(runs.markdown(titles, rows) + "\n")
+    if options.split == "test":  # whoever picks members by such a table has chosen on test
+        for place in options.workdirs:
+            command = f"emojax ensemble {shlex.join(arguments)}"
+            for line in workdir.noted_test(Path(place), command, judged[-1].accuracy):
+                sys.stdout.write(f"\n{place}: {line}\n")
     if options.out:
         predictions_csv.write(Path(options.out), together, classes[0])
         sys.stdout.write(f"\npredictions: {options.out}\n")

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--report", default="", help="folder for JSON, Markdown and figures; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import config_json, intervals, jsonl, metrics, postprocess, report, slices
+    from emojax import config_json, intervals, jsonl, metrics, postprocess, report, workdir
     from emojax.config import Config
     from emojax.errors import ConfigError
     from emojax.files import write_text
@@ -58,13 +58,15 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"--split={name}: the data have {', '.join(dataset.splits)}")
         size = classifier.config.eval.batch_size or classifier.config.batch_size
         found = other_data.predict(classifier, dataset.splits[name], crossing, batch_size=size)
-        predictions = slices.with_vote_entropy(other_data.judged(found, dataset.splits[name], crossing))
+        predictions = _with_slices(other_data.judged(found, dataset.splits[name], crossing), dataset, name, options)
         judged = metrics.evaluate(predictions, dataset.class_names)
         bounds = intervals.of(predictions)
         sys.stdout.write(_text(name, judged, bounds) + "\n")
         more = _decided(classifier, predictions) if crossing is None else []
         if name == "test" and not options.data and not model_options.is_bundle(options):
-            more += _noted(Path(options.workdir), arguments, judged)
+            more += workdir.noted_test(
+                Path(options.workdir), f"emojax evaluate {shlex.join(arguments)}", judged.accuracy
+            )
         if options.per_view:
             more += _per_view(classifier, dataset, name, crossing, batch_size=size)
         if post:
@@ -104,13 +106,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _noted(folder: Path, arguments: list[str], judged: Report) -> list[str]:
-    """Notes that test was judged; a line about how often that has been."""
-    from emojax import workdir
+def _with_slices(predictions: Predictions, dataset: Dataset, name: str, options: argparse.Namespace) -> Predictions:
+    """With vote entropy and, for a report, what the pictures are like."""
+    from emojax import slices
 
-    workdir.note_test(folder, f"emojax evaluate {shlex.join(arguments)}", judged.accuracy)
-    times = len(workdir.tests(folder))
-    return [f"test has been judged {times} times with this run's weights"] if times > 1 else []
+    predictions = slices.with_vote_entropy(predictions)
+    return slices.with_looks(predictions, dataset.splits[name].images) if options.report else predictions
 
 
 def _which(workdir: str, which: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,8 +27,7 @@ def main(arguments: list[str]) -> int:
 
     import numpy as np
 
-    from emojax import data, decision_plots, figures, robustness, slices
-    from emojax.data import pictures
+    from emojax import data, decision_plots, figures, robustness, slices, workdir
     from emojax.errors import ConfigError
     from emojax.files import write_bytes, write_json, write_text
     from emojax.predict import load
@@ -43,13 +43,7 @@ def main(arguments: list[str]) -> int:
     size = classifier.config.eval.batch_size or classifier.config.batch_size
 
     found = slices.with_vote_entropy(classifier.predict_split(split, batch_size=size))
-    look = pictures.look(split.images)
-    columns = {
-        "picture size": slices.quantile_groups(look.size, unit="px"),
-        "brightness": slices.quantile_groups(look.brightness, unit="of 255"),
-        "sharpness": slices.quantile_groups(look.sharpness, unit="grey²"),
-    }
-    groups = slices.judge(slices.with_columns(found, columns))
+    groups = slices.judge(slices.with_looks(found, split.images))
     wide = max(len(f"{group.column} {group.value}") for group in groups) if groups else 0
     for group in groups:
         flag = f"  worse than the rest, p = {group.p:.2g}" if group.worse else ""
@@ -62,9 +56,13 @@ def main(arguments: list[str]) -> int:
         split = split.take(np.linspace(0, len(split) - 1, options.limit).round().astype(int))
     sys.stdout.write(f"\naccuracy in percent at severities 1 to 5, {len(split):,} pictures\n")
     result = robustness.measure(classifier, split, batch_size=size, say=_say)
-    flip = result.flip
+    if options.split == "test":
+        command = f"emojax robustness {shlex.join(arguments)}"
+        for line in workdir.noted_test(Path(options.workdir), command, result.clean):
+            sys.stdout.write(line + "\n")
+    flip, mean = result.flip, result.means["all"]
     sys.stdout.write(
-        f"mean corruption accuracy {100 * result.mean_corruption_accuracy:.1f}\n"
+        f"mean corruption accuracy {100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]\n"
         f"mirrored: {100 * flip.equal:.1f} % keep their class [{100 * flip.low:.1f}, {100 * flip.high:.1f}], "
         f"mean change of the probability {flip.mean_change:.4f}\n"
     )

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 METHODS = ("grid", "random", "tpe")
 
+_PRUNED, _DIVERGED = "pruned", "diverged"
+"""Ends of a trial without a value; the second is also an attribute of such a trial in Optuna's storage."""
+
 
 def main(arguments: list[str]) -> int:
     """Trains what is missing, then prints the table and writes it to WORKDIR/sweep.md and sweep.json."""
@@ -94,22 +97,23 @@ class _Sweep:
         for trial in self._study.get_trials(states=(running,)):  # of a search that was stopped: their runs go on
             self._study.tell(trial.number, state=over.FAIL)
             self._study.enqueue_trial(trial.params, skip_if_exists=False)
-        done = (over.COMPLETE, over.PRUNED)
-        while len(self._study.get_trials(states=done)) < self._options.trials:
+        while self._done() < self._options.trials and not self._grid_is_over():
             trial = self._study.ask()
             knobs = {part.knob: part.draw(trial) for part in self._parts}
-            number = len(self._study.get_trials(states=done)) + 1
+            number = self._done() + 1
             named = ", ".join(f"{knob}={value}" for knob, value in knobs.items())
             sys.stderr.write(f"\ntrial {number} of {self._options.trials}: {named}\n")
-            value, pruned = self._train(trial, knobs)
+            end, value = self._train(trial, knobs)
             trial.set_user_attr("folder", self._place(knobs).name)
             trial.set_user_attr("knobs", knobs)
-            if pruned:
+            if end == _PRUNED:
                 self._study.tell(trial, state=over.PRUNED)
+            elif end == _DIVERGED:  # some knobs do that; the search is for those that do not
+                trial.set_user_attr(_DIVERGED, value=True)
+                sys.stderr.write("the trial has diverged and does not compete; the search goes on\n")
+                self._study.tell(trial, state=over.FAIL)
             else:
                 self._study.tell(trial, value)
-            if self._options.method == "grid" and self._grid_is_over():
-                break
 
     def confirm(self) -> int:
         """Trains the winner with seeds that the search has not seen; prints and writes what was found."""
@@ -139,14 +143,32 @@ class _Sweep:
         ]
         write_json(
             self._folder / "sweep.json",
-            {"metric": self._metric, "trials": shown, "best": knobs, "best_value": best.value, "confirmed": confirmed},
+            {
+                "metric": self._metric,
+                "trials": shown,
+                "best": knobs,
+                "best_value": best.value,
+                "diverged": [
+                    {"knobs": trial.user_attrs["knobs"], "folder": trial.user_attrs["folder"]}
+                    for trial in self._trials()
+                    if _DIVERGED in trial.user_attrs
+                ],
+                "confirmed": confirmed,
+            },
         )
         write_text(self._folder / "sweep.md", text + "\n")
         sys.stdout.write(f"\n{text}\n")
         return 0
 
-    def _train(self, trial: Trial, knobs: dict[str, str]) -> tuple[float, bool]:
-        """(value on val, whether the trial was pruned) of one run, in a process of its own."""
+    def _done(self) -> int:
+        """Trials that have come to an end: finished, pruned or diverged."""
+        return sum(
+            trial.state.name in ("COMPLETE", "PRUNED") or _DIVERGED in trial.user_attrs
+            for trial in self._study.get_trials()
+        )
+
+    def _train(self, trial: Trial, knobs: dict[str, str]) -> tuple[str, float]:
+        """(how it ended, value on val) of one run, in a process of its own."""
         run = runs.Run(self._options.config, self._place(knobs), (*self._overrides, *runs.UNTOUCHED, *_flags(knobs)))
         run.workdir.parent.mkdir(exist_ok=True)
         process = runs.start(run)
@@ -162,12 +184,14 @@ class _Sweep:
                     process.send_signal(signal.SIGTERM)
                     process.wait()
                     if process.returncode == 128 + signal.SIGTERM:
-                        return math.nan, True
+                        return _PRUNED, math.nan
         except KeyboardInterrupt:
             process.wait()  # it got the signal too, and saves
             raise
+        if process.returncode == TrainingError.exit_code:
+            return _DIVERGED, math.nan
         runs.check(run, process.returncode)
-        return float(runs.numbers(run.workdir, "val")[self._metric]), False
+        return "", float(runs.numbers(run.workdir, "val")[self._metric])
 
     def _values(self, workdir: Path) -> list[float]:
         """The metric at every evaluation so far."""
@@ -185,6 +209,8 @@ class _Sweep:
         return [trial for trial in self._study.get_trials() if "knobs" in trial.user_attrs]
 
     def _grid_is_over(self) -> bool:
+        if self._options.method != "grid":
+            return False
         tried = {json.dumps(trial.user_attrs["knobs"], sort_keys=True) for trial in self._trials()}
         return len(tried) >= math.prod(len(part.values) for part in self._parts)
 
@@ -196,9 +222,11 @@ class _Sweep:
             [trial.user_attrs["folder"], *(trial.user_attrs["knobs"][knob] for knob in knobs), f"{value:.4f}"]
             for value, trial in ranked
         ]
-        pruned = len(self._trials()) - len(complete)
+        diverged = [trial for trial in self._trials() if _DIVERGED in trial.user_attrs]
+        pruned = len(self._trials()) - len(complete) - len(diverged)
         lines = [runs.markdown(["trial", *knobs, f"val {self._metric}"], rows)]
-        lines.append(f"\n{len(complete)} trials finished, {pruned} were pruned.")
+        lines.append(f"\n{len(complete)} trials finished, {pruned} were pruned, {len(diverged)} diverged.")
+        lines += [f"Diverged: {', '.join(_flags(trial.user_attrs['knobs']))}" for trial in diverged]
         if confirmed:
             values = [float(row["val"][self._metric]) for row in confirmed]
             percent = self._metric != "loss"

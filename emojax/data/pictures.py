@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -33,13 +36,16 @@ class Look:
 
 def look(images: Any) -> Look:
     """Measures all pictures of a sequence of encoded bytes or uint8 arrays; see `types.Split.images`."""
-    found = np.full((3, len(images)), np.nan)
-    for i in range(len(images)):
+
+    def one(i: int) -> tuple[float, float, float]:
         try:
-            found[:, i] = _one(images[i])
+            return _one(images[i])
         except Unreadable:
-            continue  # stays NaN
-    return Look(*found)
+            return math.nan, math.nan, math.nan
+
+    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+        rows = list(pool.map(one, range(len(images))))
+    return Look(*np.array(rows, np.float64).reshape(-1, 3).T)
 
 
 def _one(data: bytes | np.ndarray) -> tuple[float, float, float]:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax import bundle, models, predict, preprocess, views as views_lib
+from emojax import bundle, models, predict, views as views_lib
 from emojax.errors import ConfigError, DataError, ExportError, WorkdirError
 from emojax.export import bundle_file, gate, onnx_file, stablehlo, torch_file
 from emojax.export.gate import Pictures

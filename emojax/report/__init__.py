@@ -60,7 +60,8 @@ def write(
       run: where the result comes from.
     """
     folder = Path(folder)
-    write_bytes(folder / "history.png", figures.png(plots.history(history)))
+    chosen = (run.selected_by, run.step) if run.selected_by else None
+    write_bytes(folder / "history.png", figures.png(plots.history(history, chosen=chosen)))
     figure = plots.confusion(report, title=f"Confusion matrix, {split}")
     write_bytes(folder / f"{split}-confusion.png", figures.png(figure))
     figure = plots.per_class(report, title=f"Precision, recall and F1 per class, {split}")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from emojax.bootstrap import Interval
-from emojax.calibration import BINS, Calibration
+from emojax.calibration import BINS, PER_BIN, Calibration
 from emojax.report.markdown import percent, table
 from emojax.selective import Selective
 
 DEFINITIONS = (
     f"ECE: expected calibration error of the largest probability, the mean over {BINS} bins of |share of right answers "
-    "- mean confidence|. By chance: what a perfectly calibrated model would show on as many images, on average and in "
-    "95 of 100 cases. Brier: mean over images of the sum over classes of (probability - label)². AURC: mean share of "
-    "wrong answers over all shares of images answered, surest first. Intervals are 95 %."
+    f"- mean confidence|; bins of equal mass hold {PER_BIN} images or more, so there may be fewer. By chance: what a "
+    "perfectly calibrated model would show on as many images, on average and in 95 of 100 cases. Brier: mean over "
+    "images of the sum over classes of (probability - label)². AURC: mean share of wrong answers over all shares of "
+    "images answered, surest first. Intervals are 95 %."
 )
 
 
@@ -55,10 +56,9 @@ def calibrate_page(content: Mapping[str, Any]) -> str:
             if split == "val"
             else "Never used for any choice."
         )
-        before, after = found["before"], found["after"]
-        rows = [(title, read(before), read(after)) for title, read in _COMPARED]
-        parts += [f"## On {split}", about, table(["Number", "As trained", "After"], rows)]
-        parts += [decided_text(after)]
+        titles = ["Number", "As trained", "After", "Change"]
+        parts += [f"## On {split}", about, table(titles, compared(found))]
+        parts += [decided_text(found["after"])]
         parts += [f"![Reliability](calibration-{split}.png)", f"![Risk and coverage](calibration-{split}-risk.png)"]
     parts += ["## The frontier on val", "![Frontier](calibration-frontier.png)", DEFINITIONS]
     return "\n\n".join(parts) + "\n"
@@ -85,16 +85,21 @@ def robustness_page(content: Mapping[str, Any]) -> str:
     """The page of `emojax robustness`; `content` is what robustness.json holds."""
     severities = range(1, 6)
     rows = [
-        (name, *(percent(value) for value in values), percent(sum(values) / len(values)))
-        for name, values in content["corruptions"].items()
+        (
+            name,
+            *(_bracketed({"value": v, "low": low, "high": high}, _points) for v, (low, high) in cells),
+            _bracketed(content["means"][name], _points),
+        )
+        for name, cells in corrupted(content)
     ]
+    clean, mean = (_bracketed(content["means"][name], _points) for name in ("clean", "all"))
     flip = content["flip"]
     groups: Sequence[Mapping[str, Any]] = content["slices"]["groups"]
     parts = [
         f"# Robustness on {content['split']}",
-        f"{content['n']:,} images, accuracy {percent(content['clean'])}; mean over all corruptions "
-        f"{percent(content['mean_corruption_accuracy'])}.",
-        table(["Corruption", *(f"Severity {i}" for i in severities), "Mean"], rows),
+        f"{content['n']:,} images, accuracy {clean} %; mean over all corruptions {mean} %. Brackets are 95 % "
+        "intervals.",
+        table(["Accuracy, %", *(f"Severity {i}" for i in severities), "Mean"], rows),
         "![Accuracy under corruption](robustness.png)",
         "## Mirrored images",
         f"{percent(flip['equal'])} of the images keep their class [{percent(flip['low'])}, {percent(flip['high'])}]; "
@@ -117,6 +122,14 @@ def robustness_page(content: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def corrupted(content: Mapping[str, Any]) -> list[tuple[str, list[tuple[float, Sequence[float]]]]]:
+    """(corruption, [(accuracy, its interval) per severity]) of robustness.json."""
+    return [
+        (name, list(zip(values, content["intervals"][name], strict=True)))
+        for name, values in content["corruptions"].items()
+    ]
+
+
 def _error(found: Calibration, binning: str) -> tuple[str, str, str]:
     error = found.ece[binning]
     low, high = percent(error.interval.low), percent(error.interval.high)
@@ -128,25 +141,51 @@ def _plain(interval: Interval) -> tuple[str, str]:
     return f"{interval.value:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"
 
 
-def _ece_text(found: Mapping[str, Any], binning: str) -> str:
-    error = found["calibration"]["ece"][binning]
-    return (
-        f"{percent(error['value'])} [{percent(error['low'])}, {percent(error['high'])}], "
-        f"by chance {percent(error['chance'])}"
-    )
+def compared(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(number, as trained, after, change) of one split of calibration.json, with 95 % intervals in brackets."""
+    rows = []
+    for title, key, read in _COMPARED:
+        show = _points if read is _error_of or key in _PERCENT else _digits
+        before, after = (_bracketed(read(found[when], key), show) for when in ("before", "after"))
+        change = _bracketed(found["change"][key], lambda x, show=show: f"{'+' if x > 0 else ''}{show(x)}")
+        rows.append((title, before, after, change))
+    return rows
 
 
-def _interval_text(value: Mapping[str, float]) -> str:
-    return f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+def _error_of(values: Mapping[str, Any], key: str) -> Mapping[str, float]:
+    return values["calibration"]["ece"][key.removeprefix("ece_")]
 
 
+def _score_of(values: Mapping[str, Any], key: str) -> Mapping[str, float]:
+    return values["selective"]["aurc"] if key == "aurc" else values["calibration"][key]
+
+
+def _number_of(values: Mapping[str, Any], key: str) -> Mapping[str, float]:
+    low, high = values["intervals"][key]
+    return {"value": values[key], "low": low, "high": high}
+
+
+def _bracketed(value: Mapping[str, float], show: Callable[[float], str]) -> str:
+    chance = f", by chance {show(value['chance'])}" if "chance" in value else ""
+    return f"{show(value['value'])} [{show(value['low'])}, {show(value['high'])}]{chance}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4f}"
+
+
+_PERCENT = ("accuracy", "balanced_accuracy")
 _COMPARED = (
-    ("ECE, equal mass", lambda found: _ece_text(found, "equal_mass")),
-    ("ECE, equal width", lambda found: _ece_text(found, "equal_width")),
-    ("Cross-entropy, nats", lambda found: _interval_text(found["calibration"]["nll"])),
-    ("Brier", lambda found: _interval_text(found["calibration"]["brier"])),
-    ("AURC", lambda found: _interval_text(found["selective"]["aurc"])),
-    ("Accuracy", lambda found: percent(found["accuracy"])),
-    ("Mean-class accuracy", lambda found: percent(found["balanced_accuracy"])),
-    ("Macro-F1", lambda found: f"{found['macro_f1']:.4f}"),
+    ("ECE, equal mass, %", "ece_equal_mass", _error_of),
+    ("ECE, equal width, %", "ece_equal_width", _error_of),
+    ("Cross-entropy, nats", "loss", _number_of),
+    ("Brier", "brier", _score_of),
+    ("AURC", "aurc", _score_of),
+    ("Accuracy, %", "accuracy", _number_of),
+    ("Mean-class accuracy, %", "balanced_accuracy", _number_of),
+    ("Macro-F1", "macro_f1", _number_of),
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from emojax import __version__, jsonl, predictions_csv, workdir
+from emojax.errors import DataError
 from emojax.files import write_text
-from emojax.report import DATA, html_data, html_sections, html_split
+from emojax.report import DATA, html_data, html_decisions, html_sections, html_split
 from emojax.report.html_sections import read_json
 from emojax.report.pictures import Pictures, Source
 
@@ -58,11 +60,13 @@ def write(folder: Path, *, source: Source | None, previous: Path | None = None) 
         ("classes", "Classes", tabbed("classes", macros.classes)),
         ("mistakes", "Surest mistakes", tabbed("mistakes", macros.mistakes)),
         ("calibration", "Calibration", html_sections.probabilities(macros, judged)),
+        ("calibrated", "After calibration", html_decisions.calibrated(macros, report)),
         ("slices", "Slices", html_sections.slices(macros, contents)),
-        ("training", "Training", html_sections.training(macros, folder)),
+        ("robustness", "Robustness", html_decisions.robustness(macros, report)),
+        ("training", "Training", html_sections.training(macros, folder, first)),
         ("data", "Data check", html_data.section(macros, contents, read_json(report / DATA))),
         ("how", "How it was made", html_sections.how(macros, contents, folder)),
-        ("previous", "Against the run before", html_sections.against(macros, contents, folder, previous)),
+        ("previous", "Against the run before", html_sections.against(macros, judged, first, folder, previous)),
     ]
     text = pages.get_template("page.html").render(
         title=f"{first['dataset']}: report",
@@ -82,17 +86,32 @@ def write(folder: Path, *, source: Source | None, previous: Path | None = None) 
 
 
 def previous_run(folder: Path) -> Path | None:
-    """The run beside this one that ended last, on data of the same name; None where there is none."""
-    beside = [path for path in folder.resolve().parent.glob(f"*/{workdir.FINISHED}") if path.parent != folder.resolve()]
-    for path in sorted(beside, key=lambda path: path.stat().st_mtime, reverse=True):
-        if _dataset(path.parent) == _dataset(folder):
-            return path.parent
+    """The run beside this one that ended last before it and judged the same images; None where there is none."""
+    own = folder.resolve()
+    beside = {
+        path.parent: path.stat().st_mtime_ns for path in own.parent.glob(f"*/{workdir.FINISHED}") if path.parent != own
+    }
+    ended = own / workdir.FINISHED
+    end = ended.stat().st_mtime_ns if ended.is_file() else math.inf  # a run that is about to end
+    earlier = [path for path, time in beside.items() if time <= end]
+    judged = _judged(own)
+    for path in sorted(earlier, key=lambda path: (beside[path], path.name), reverse=True):
+        if judged and _judged(path) == judged:
+            return path
     return None
 
 
-def _dataset(folder: Path) -> str:
-    contents = [read_json(folder / "report" / f"{name}.json") for name in ("test", "val")]
-    return next((content["dataset"] for content in contents if content), "")
+def _judged(folder: Path) -> dict[str, frozenset[str]]:
+    """split → ids of the records that a run has judged; {} where its predictions cannot be read."""
+    found = {}
+    for name in ("test", "val"):
+        path = folder / "report" / f"{name}-predictions.csv"
+        if path.is_file():
+            try:
+                found[name] = frozenset(predictions_csv.read(path)[0].id.tolist())
+            except DataError:
+                return {}
+    return found
 
 
 def templates() -> Any:

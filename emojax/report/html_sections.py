@@ -12,6 +12,7 @@ from typing import Any
 
 from emojax import (
     calibration,
+    comparison,
     config_json,
     decision_plots,
     drawing,
@@ -19,23 +20,28 @@ from emojax import (
     figures,
     jsonl,
     plots,
+    predictions_csv,
     selective,
     workdir,
 )
+from emojax.errors import DataError
 from emojax.files import parse_json
-from emojax.metrics import NUMBERS
 from emojax.progress import duration
+from emojax.report import html_split
 from emojax.report.decisions import DEFINITIONS
 from emojax.report.markdown import percent
-from emojax.report.page import MOST, PERCENT, TITLES, shown
+from emojax.report.page import MOST, PERCENT, TITLES, shown_bounds
 from emojax.types import Predictions
 
 Contents = Mapping[str, Mapping[str, Any]]
 
 COLOURS = {
-    drawing.INK: "var(--ink)", drawing.MUTED: "var(--muted)", drawing.RULE: "var(--rule)", drawing.BLUE: "var(--blue)",
-    drawing.SKY: "var(--sky)", drawing.VERMILION: "var(--vermilion)", drawing.GREEN: "var(--green)",
-    drawing.ORANGE: "var(--orange)", "#ffffff": "var(--paper)", "#000000": "var(--ink)",
+    colour.lower(): f"var(--{name})"
+    for colour, name in (
+        (drawing.INK, "ink"), (drawing.MUTED, "muted"), (drawing.RULE, "rule"), (drawing.BLUE, "blue"),
+        (drawing.SKY, "sky"), (drawing.VERMILION, "vermilion"), (drawing.GREEN, "green"), (drawing.ORANGE, "orange"),
+        ("#ffffff", "paper"), ("#000000", "ink"),
+    )
 }  # fmt: skip
 """Colours of the figures → names in the page's style sheet, which has two sets of them."""
 
@@ -48,14 +54,24 @@ def slices(macros: Any, contents: Contents) -> Any:
         tested = {(group["column"], group["value"]): group for group in tests.get("groups", ())}
         tables = []
         for column, values in content.get("slices", {}).items():
+            if len(values) < 2:  # one group is the whole split
+                continue
             rows = []
             for value, s in sorted(values.items(), key=lambda item: -item[1]["n"])[:MOST]:
                 test = tested.get((column, value))
-                limits = f"{percent(test['low'])} to {percent(test['high'])}" if test else ""
+                limits = shown_bounds("accuracy", (test["low"], test["high"])) if test else ""
                 worse = f"yes, p = {test['p']:.2g}" if test and test["worse"] else ""
-                numbers = percent(s["accuracy"]), limits, percent(s["balanced_accuracy"]), f"{s['macro_f1']:.3f}"
+                bounds = test.get("bounds", {}) if test else {}
+                numbers = (
+                    percent(s["accuracy"]),
+                    limits,
+                    percent(s["balanced_accuracy"]),
+                    shown_bounds("balanced_accuracy", bounds["balanced_accuracy"]) if bounds else "",
+                    html_split.digits(s["macro_f1"], s["n"]),
+                    html_split.limits(bounds["macro_f1"], s["n"]) if bounds else "",
+                )
                 rows.append((value, f"{s['n']:,}", *numbers, worse))
-            titles = [column, "Images", "Accuracy", "95 % interval", "Balanced accuracy", "Macro-F1", "Worse"]
+            titles = [column, "Images", "Accuracy", "95 %", "Balanced accuracy", "95 %", "Macro-F1", "95 %", "Worse"]
             tables.append(macros.table(titles, rows, sortable=True))
         if tables:
             parts.append(
@@ -85,11 +101,18 @@ def probabilities(macros: Any, predictions: Mapping[str, Predictions]) -> Any:
     return joined([macros.tabbed("calibration", parts), macros.note(DEFINITIONS)])
 
 
-def training(macros: Any, folder: Path) -> Any:
-    """History and speed as figures."""
+def training(macros: Any, folder: Path, content: Mapping[str, Any]) -> Any:
+    """History, with the update that was chosen, and speed as figures; `content` is that of any split's JSON file."""
     history = jsonl.history(folder / "metrics.jsonl")
+    chosen = (content["selected_by"], content["step"]) if content["selected_by"] else None
     speed = [row for row in jsonl.read(folder / "metrics.jsonl") if row.get("kind") == "speed"]
-    drawn = [("history", "Loss, accuracy, learning rate and accuracy gap over the epochs", plots.history(history))]
+    drawn = [
+        (
+            "history",
+            "Loss, accuracy, learning rate and accuracy gap over the epochs",
+            plots.history(history, chosen=chosen),
+        )
+    ]
     if speed:
         drawn.append(("speed", "Images per second and waiting for data over the epochs", plots.throughput(speed)))
     return macros.charts(
@@ -115,23 +138,50 @@ def how(macros: Any, contents: Contents, folder: Path) -> Any:
     return joined(parts)
 
 
-def against(macros: Any, contents: Contents, folder: Path, previous: Path | None) -> Any:
-    """The numbers of another run beside those of this one, and the knobs that differ."""
+def against(
+    macros: Any, judged: Mapping[str, Predictions], content: Mapping[str, Any], folder: Path, previous: Path | None
+) -> Any:
+    """What lies between another run and this one on the images that both judged, and the knobs that differ.
+
+    `judged` is split → predictions, `content` that of any split's JSON file.
+    """
     if previous is None:
         return ""
-    rows = []
-    for name, content in contents.items():
-        other = read_json(previous / "report" / f"{name}.json")
-        for key in NUMBERS:
-            if content.get(key) is not None and other.get(key) is not None:
-                change = content[key] - other[key]
-                values = [shown(key, other[key]), shown(key, content[key])]
-                points = f"{100 * change:+.1f} points" if key in PERCENT else f"{change:+.4f}"
-                rows.append((f"{name}: {TITLES[key]}", *values, points))
+    parts = []
+    for name, found in judged.items():
+        try:
+            before, names = predictions_csv.of_run(previous, name)
+            if list(names) != content["class_names"]:
+                raise DataError(f"it has other classes: {', '.join(names)}")
+            other = comparison.compare(before, found, names)
+        except DataError as error:
+            parts.append((name, macros.note(f"Cannot be compared: {error}")))
+            continue
+        rows = [
+            _change(title, row, other.n, key)
+            for key, title, row in (
+                *((row.name, TITLES[row.name], row) for row in other.numbers),
+                *(("f1", f"F1 {row.name}", row) for row in other.f1),
+            )
+        ]
+        titles = ["Number", previous.name, "this run", "Change", "95 % interval", "p, all rows together", ""]
+        sign = (
+            f"Only {previous.name} is right on {other.only_a:,} images, only this run on {other.only_b:,}: McNemar's "
+            f"exact test, p = {other.p:.2g}. Clear: told from chance with all {len(rows)} rows taken together; each "
+            "interval is of its row alone."
+        )
+        parts.append((name, joined([macros.table(titles, rows), macros.note(sign)])))
     knobs = config_json.differences(workdir.read_config(previous), workdir.read_config(folder))
     title = f"Knobs that differ from {previous.name}"
-    table = macros.table(["Number", previous.name, "this run", "Change"], rows)
-    return joined([table, macros.code(title, "\n".join(knobs) or "none")])
+    return joined([macros.tabbed("previous", parts), macros.code(title, "\n".join(knobs) or "none")])
+
+
+def _change(title: str, row: comparison.Difference, n: int, key: str) -> tuple[str, ...]:
+    values = [html_split.number(key, value, n) for value in (row.a, row.b)]
+    points, unit = (100, " points") if key in PERCENT else (1, "")
+    form = ".1f" if key in PERCENT else f".{html_split.places(n)}f"
+    change, low, high = (f"{points * value:+{form}}" for value in (row.b - row.a, row.low, row.high))
+    return title, *values, f"{change}{unit}", f"{low} to {high}", f"{row.p:.3f}", "clear" if row.clear else ""
 
 
 def _flat(value: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from emojax.metrics import NUMBERS, WEAK_F1
 from emojax.report import pictures as pictures_lib
 from emojax.report.markdown import count, percent
-from emojax.report.page import TITLES, shown, shown_bounds
+from emojax.report.page import PERCENT, TITLES, shown_bounds
 from emojax.report.pictures import Pictures
 from emojax.types import Predictions
 
@@ -56,23 +56,27 @@ def split_view(
         "numbers": [
             {
                 "title": TITLES[key],
-                "value": shown(key, content[key]),
-                "interval": shown_bounds(key, intervals[key]) if key in intervals else "",
+                "value": number(key, content[key], content["n"]),
+                "interval": bounds(key, intervals[key], content["n"]) if key in intervals else "",
+                "chosen": key == (content.get("selected_by") or NUMBERS[0]),
             }
             for key in NUMBERS
             if content.get(key) is not None
         ],
-        "stamps": _stamps(content, judged),
+        "stamps": _stamps(content, judged, seen.lost),
         "matrix": matrix,
         "precisions": [_share(confusion[j, j], chosen[j]) for j in range(len(names))],
         "has_pictures": bool(seen.small),
         "has_maps": bool(seen.maps),
         "classes": [
             {
-                **{key: f"{row[key]:.3f}" for key in ("precision", "recall", "f1")},
+                **{key: digits(row[key], content["n"]) for key in ("precision", "recall", "f1")},
+                **{
+                    f"{key}_interval": limits(classes[i][key], content["n"]) if classes else ""
+                    for key in ("precision", "recall", "f1")
+                },
                 "name": row["name"],
                 "support": count(row["support"]),
-                "interval": shown_bounds("f1", classes[i]["f1"]) if classes else "",
                 "weak": row["support"] > 0 and row["f1"] < WEAK_F1,
                 "trend": _trend(rows, i),
             }
@@ -93,7 +97,33 @@ def split_view(
     }
 
 
-def _stamps(content: Mapping[str, Any], judged: int) -> list[dict[str, str]]:
+def places(n: int) -> int:
+    """Digits after the point of a number from n images: no more than they can tell."""
+    return 2 if n < 1000 else 3
+
+
+def digits(value: float, n: int) -> str:
+    """A score from 0 to 1."""
+    return f"{value:.{places(n)}f}"
+
+
+def limits(pair: Sequence[float | None], n: int) -> str:
+    """The interval of such a score; a dash where there is none."""
+    known = [digits(value, n) for value in pair if value is not None and math.isfinite(value)]
+    return " to ".join(known) if len(known) == 2 else "–"
+
+
+def number(key: str, value: float, n: int) -> str:
+    """A number of the report: percent with one digit, others as scores."""
+    return percent(value) if key in PERCENT else digits(value, n)
+
+
+def bounds(key: str, pair: Sequence[float], n: int) -> str:
+    """The interval of such a number."""
+    return shown_bounds(key, pair) if key in PERCENT else limits(pair, n)
+
+
+def _stamps(content: Mapping[str, Any], judged: int, lost: int) -> list[dict[str, str]]:
     """Short marks beside a split's title."""
     stamps = []
     if judged:
@@ -103,7 +133,10 @@ def _stamps(content: Mapping[str, Any], judged: int) -> list[dict[str, str]]:
             else {"kind": "warn", "text": f"judged {judged} times"}
         )
     if leaks := content.get("leak_check"):
-        stamps.append({"kind": "warn" if leaks["numbers_without"] else "good", "text": leaks["text"]})
+        clean = leaks["checked"] and not leaks["leaked"]
+        stamps.append({"kind": "good" if clean else "warn", "text": leaks["text"]})
+    if lost:
+        stamps.append({"kind": "warn", "text": f"{lost:,} image{'s are' if lost > 1 else ' is'} no longer in the data"})
     if skipped := content.get("skipped_count", 0):
         stamps.append({"kind": "warn", "text": f"{skipped:,} unreadable"})
     return stamps

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from emojax import metrics
+from emojax import intervals, metrics
 from emojax.types import Predictions
 
 
@@ -20,12 +20,14 @@ class Stamp:
       leaked: images that show a picture of an earlier split.
       accuracy: of all images.
       numbers_without: numbers of the report without the leaked images, {} where none leaked or nothing is left.
+      bounds_without: their 95 % intervals.
     """
 
     checked: bool
     leaked: int = 0
     accuracy: float = 0.0
     numbers_without: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    bounds_without: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -56,7 +58,8 @@ def stamp(
     if not count:
         return Stamp(checked=True)
     rest: Mapping[str, float] = {}
+    bounds: Mapping[str, tuple[float, float]] = {}
     if (predictions.weight[clean] > 0).any():
         left = predictions.take(clean)
-        rest = metrics.evaluate(left, class_names).numbers()
-    return Stamp(True, count, metrics.evaluate(predictions, class_names).accuracy, rest)
+        rest, bounds = metrics.evaluate(left, class_names).numbers(), intervals.of(left).numbers
+    return Stamp(True, count, metrics.evaluate(predictions, class_names).accuracy, rest, bounds)

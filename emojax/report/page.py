@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,9 @@ def shown(name: str, value: float) -> str:
 
 
 def shown_bounds(name: str, bounds: Sequence[float]) -> str:
-    """An interval of such a number: `81.2 to 84.0 %`."""
+    """An interval of such a number: `81.2 to 84.0 %`; a dash where there is none."""
+    if any(value is None or math.isnan(value) for value in bounds):
+        return "–"
     low, high = (shown(name, value) for value in bounds)
     return f"{low.removesuffix(' %') if name in PERCENT else low} to {high}"
 
@@ -90,9 +93,14 @@ def stamped(leaks: Stamp | None) -> str:
         return ""
     if not leaks.numbers_without:
         return f"**{escape(leaks.text)}**"
-    rows = [(TITLES[name], shown(name, value)) for name, value in leaks.numbers_without.items()]
+    rows = [
+        (TITLES[name], shown(name, value), shown_bounds(name, leaks.bounds_without[name]))
+        for name, value in leaks.numbers_without.items()
+    ]
     intro = "These images show a picture of an earlier split, perhaps cropped, mirrored or encoded again."
-    return f"**{escape(leaks.text)}**\n\n{intro}\n\n" + table(["Number", "Without leaked images"], rows)
+    return f"**{escape(leaks.text)}**\n\n{intro}\n\n" + table(
+        ["Number", "Without leaked images", "95 % interval"], rows
+    )
 
 
 def classes(report: Report, bounds: Intervals) -> str:
@@ -100,23 +108,39 @@ def classes(report: Report, bounds: Intervals) -> str:
     rows = [
         (
             row.name,
-            f"{row.precision:.3f}",
-            f"{row.recall:.3f}",
-            f"{row.f1:.3f}",
-            shown_bounds("f1", found["f1"]),
+            *(
+                cell
+                for key in ("precision", "recall", "f1")
+                for cell in (fraction(getattr(row, key)), fractions(found[key]))
+            ),
             count(row.support),
         )
         for row, found in zip(report.per_class, bounds.per_class, strict=True)
     ]
     weak = ", ".join(f"**{escape(name)}**" for name in report.weak_classes)
     note = f"Weak classes (F1 below {WEAK_F1}): {weak}." if weak else f"No class has an F1 below {WEAK_F1}."
-    return table(["Class", "Precision", "Recall", "F1", "95 % interval of F1", "Support"], rows) + f"\n\n{note}"
+    titles = ["Class", *(part for name in ("Precision", "Recall", "F1") for part in (name, "95 %")), "Support"]
+    return table(titles, rows) + f"\n\n{note}"
+
+
+def fraction(value: float) -> str:
+    """A precision, recall or F1 as people read it: three digits."""
+    return f"{value:.3f}"
+
+
+def fractions(bounds: Sequence[float]) -> str:
+    """An interval of such a number."""
+    low, high = bounds
+    missing = low is None or math.isnan(low)
+    return "–" if missing else f"{fraction(low)} to {fraction(high)}"
 
 
 def slices(report: Report, groups: Sequence[Group]) -> str:
     """One table per slice column, largest groups first, those marked that are worse; nothing without slice columns."""
     tested, parts = {(g.column, g.value): g for g in groups}, []
     for column, values in report.slices.items():
+        if len(values) < 2:  # one group is the whole split
+            continue
         rows = []
         for value, numbers in sorted(values.items(), key=lambda item: -item[1].n)[:MOST]:
             test = tested.get((column, value))
@@ -127,11 +151,13 @@ def slices(report: Report, groups: Sequence[Group]) -> str:
                     percent(numbers.accuracy),
                     f"{percent(test.low)} to {percent(test.high)}" if test else "",
                     percent(numbers.balanced_accuracy),
-                    f"{numbers.macro_f1:.4f}",
+                    shown_bounds("balanced_accuracy", test.bounds["balanced_accuracy"]) if test else "",
+                    f"{numbers.macro_f1:.3f}",
+                    fractions(test.bounds["macro_f1"]) if test else "",
                     f"yes, p = {test.p:.2g}" if test and test.worse else "",
                 )
             )
-        titles = [column, "Images", "Accuracy", "95 % interval", "Balanced accuracy", "Macro-F1", "Worse than the rest"]
+        titles = [column, "Images", "Accuracy", "95 %", "Balanced accuracy", "95 %", "Macro-F1", "95 %", "Worse"]
         parts.append(f"## By {escape(column)}\n\n{table(titles, rows)}{_more(len(values))}")
     if not parts:
         return ""

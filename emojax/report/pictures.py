@@ -27,15 +27,17 @@ BUDGET = 1_500_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pictures:
-    """Pictures of one split, as data URIs, by position in the split.
+    """Pictures of one split, as data URIs, by position in its predictions.
 
     Attributes:
       small: what the model saw, `SIDE` pixels wide.
       maps: the same with the evidence for the predicted class over it.
+      lost: predicted records that the data have no longer; they get no picture.
     """
 
     small: Mapping[int, str]
     maps: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    lost: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +51,21 @@ class Source:
     explain: Explain
 
     def of(self, predictions: Predictions, split: str) -> Pictures:
-        """Pictures for every cell of the confusion matrix, the surest first, as far as `BUDGET` goes."""
+        """Pictures for every cell of the confusion matrix, the surest first, as far as `BUDGET` goes.
+
+        A record is found by its id: the data may have changed since they were judged.
+        """
         records = self.splits[split]
+        place = {name: i for i, name in enumerate(records.id.tolist())}
+        at = {i: place[name] for i, name in enumerate(predictions.id.tolist()) if name in place}
         small, used = {}, 0
-        chosen = chosen_records(predictions)
+        chosen = [position for position in chosen_records(predictions) if position in at]
         for start in range(0, len(chosen), 64):
             if used >= BUDGET:
                 break
             part = chosen[start : start + 64]
-            for position, image in zip(part, self._seen(records, part, SIDE), strict=True):
+            seen = self._seen(records, [at[i] for i in part], SIDE)
+            for position, image in zip(part, seen, strict=True):
                 uri = data_uri(image)
                 used += len(uri)
                 if used < BUDGET:
@@ -66,11 +74,11 @@ class Source:
         sure = [position for position in mistakes(predictions)[:MISTAKES] if position in small]
         for start in range(0, len(sure), 8):
             part = sure[start : start + 8]
-            seen = self._seen(records, part, self.image_size)
+            seen = self._seen(records, [at[i] for i in part], self.image_size)
             classes = predictions.probs[part].argmax(1).astype(np.int32)
             for position, image, heat in zip(part, seen, self.explain(seen, classes), strict=True):
                 maps[position] = data_uri(overlay(image, heat, 2 * SIDE))
-        return Pictures(small, maps)
+        return Pictures(small, maps, lost=len(predictions.id) - len(at))
 
     def _seen(self, split: Split, positions: Sequence[int], size: int) -> UInt8[np.ndarray, "N S S 3"]:
         part = split.take(np.asarray(positions))

@@ -66,6 +66,13 @@ for (const matrix of document.querySelectorAll(".matrix")) {
   }));
 }
 
+for (const share of document.querySelectorAll(".share")) {
+  share.addEventListener("click", () => {
+    const percent = document.getElementById(share.getAttribute("aria-controls")).classList.toggle("percent");
+    share.setAttribute("aria-pressed", String(percent));
+  });
+}
+
 for (const table of document.querySelectorAll(".sortable")) {
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const sort = () => {
