@@ -113,7 +113,7 @@ def test_the_command_and_its_manifest(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_torch_names_are_the_inverse_of_from_torch(name):
-    sizes = {"depths": (1, 1, 1, 1), "widths": (8, 16, 24, 32)} if name.startswith(("convnext", "resnet")) else {}
+    sizes = {"depths": (1, 1, 1, 1), "widths": (64, 16, 24, 32)} if name.startswith(("convnext", "resnet")) else {}
     config = ModelConfig(name=name, **sizes)
     network = models.build(config, 3)
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), 224))
@@ -137,10 +137,10 @@ def test_timm_and_torchvision_load_what_was_exported(tmp_path, name):
     pytest.importorskip("torchvision")
     sizes = FAMILIES[name] if name.startswith("vit") else {}
     if name.startswith(("convnext", "resnet")):
-        sizes = {"depths": (1, 1, 1, 1), "widths": (8, 16, 24, 32)}
+        sizes = {"depths": (1, 1, 1, 1), "widths": (64, 16, 24, 32)}
     run = make(tmp_path / "run", model=ModelConfig(name=name, **sizes), size=64)
     found = export.run(run, tmp_path / "out", ["safetensors"], val=None, images=4)["safetensors"]
-    assert found["runtime"].startswith(("timm", "torchvision")) and found["max_difference"] < 1e-4
+    assert found["runtime"].startswith(("timm", "torchvision")) and found["max_difference"] < found["tolerance"] < 1e-2
 
 
 @pytest.mark.slow

@@ -169,5 +169,7 @@ def _target(config: ModelConfig, image_size: int) -> Target:
             raise ConfigError(f"safetensors: neither timm nor torchvision has a {name} of other depths and widths")
         if any(len(value) not in (0, 4) for value in sizes.values()):
             raise ConfigError(f"safetensors: timm's {name} has 4 stages, and this one {len(config.depths)}")
+        if name.startswith("resnet") and config.widths and config.widths[0] != 64:
+            raise ConfigError(f"safetensors: timm's {name} starts with 64 channels, and this one {config.widths[0]}")
         arguments = {key: value for key, value in zip(keys, sizes.values(), strict=True) if value}
     return Target(library, theirs, arguments)
