@@ -97,12 +97,13 @@ def test_what_cannot_be_exported_is_told(tmp_path):
 
 
 def test_the_command_and_its_manifest(tmp_path, capsys):
-    run = make(tmp_path / "run", data=make_folder(tmp_path / "data", per_class=2))
+    four = ModelConfig(name="convnext_atto", depths=(1, 1, 1, 1), widths=(4, 4, 8, 8))
+    run = make(tmp_path / "run", model=four, size=32, data=make_folder(tmp_path / "data", per_class=2))
     out = tmp_path / "out"
     assert cli.main(["export", f"--workdir={run}", str(out), "--format=bundle,safetensors", "--images=8"]) == 0
     assert "6 of val and 2 of noise" in capsys.readouterr().out
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["class_names"] == ["blue", "green", "red"] and manifest["preprocessing"]["image_size"] == 16
+    assert manifest["class_names"] == ["blue", "green", "red"] and manifest["preprocessing"]["image_size"] == 32
     assert manifest["files"].keys() == {"README.md", "torch.safetensors", "weights.safetensors"}
     assert manifest["exports"]["safetensors"]["target"]["name"] == "convnext_atto"
     assert (run / "data_check.json").is_file() and not (out / "data_check.json").exists()
@@ -112,9 +113,7 @@ def test_the_command_and_its_manifest(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_torch_names_are_the_inverse_of_from_torch(name):
-    sizes = {} if name.startswith("vit") else FAMILIES[name]
-    if name.startswith(("mobilenet_", "efficientnet")):
-        sizes = {}
+    sizes = {"depths": (1, 1, 1, 1), "widths": (64, 16, 24, 32)} if name.startswith(("convnext", "resnet")) else {}
     config = ModelConfig(name=name, **sizes)
     network = models.build(config, 3)
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), 224))
@@ -136,10 +135,12 @@ def test_torch_names_are_the_inverse_of_from_torch(name):
 def test_timm_and_torchvision_load_what_was_exported(tmp_path, name):
     pytest.importorskip("timm")
     pytest.importorskip("torchvision")
-    sizes = FAMILIES[name] if name.startswith(("convnext", "resnet", "vit")) else {}
+    sizes = FAMILIES[name] if name.startswith("vit") else {}
+    if name.startswith(("convnext", "resnet")):
+        sizes = {"depths": (1, 1, 1, 1), "widths": (64, 16, 24, 32)}
     run = make(tmp_path / "run", model=ModelConfig(name=name, **sizes), size=64)
     found = export.run(run, tmp_path / "out", ["safetensors"], val=None, images=4)["safetensors"]
-    assert found["runtime"].startswith(("timm", "torchvision")) and found["max_difference"] < 1e-4
+    assert found["runtime"].startswith(("timm", "torchvision")) and found["max_difference"] < found["tolerance"] < 1e-2
 
 
 @pytest.mark.slow

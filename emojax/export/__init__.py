@@ -150,7 +150,7 @@ class _Job:
     def judged(self, name: str, agreement: gate.Agreement) -> dict[str, Any]:
         gate.require(NAMES[name], agreement)
         self.say(f"{NAMES[name]}: {_text(agreement)}")
-        return {"file": NAMES[name], **dataclasses.asdict(agreement), "tolerance": gate.TOLERANCE}
+        return {"file": NAMES[name], **dataclasses.asdict(agreement)}
 
     def rounding(self) -> dict[str, Any]:
         """How far float32 is from the classifier's own arithmetic, where that is another."""

@@ -39,6 +39,7 @@ class Agreement:
       decisions_differ: pictures with another first class, ties left out.
       quantity: probs or logits.
       runtime: what opened the file.
+      tolerance: what passes, `TOLERANCE`; for logits beyond 10, float32 having no more digits, a share of the largest.
     """
 
     images: int
@@ -47,6 +48,7 @@ class Agreement:
     decisions_differ: int
     quantity: str
     runtime: str
+    tolerance: float
 
 
 def pictures(classifier: Classifier, val: Split | None, count: int) -> Pictures:
@@ -78,15 +80,16 @@ def compare(seen: Pictures, expected: np.ndarray, found: np.ndarray, *, quantity
     clear = (two[:, -1] - two[:, 0] > TIE) if expected.shape[1] > 1 else np.zeros(len(expected), bool)
     differ = int((clear & (expected.argmax(1) != found.argmax(1))).sum()) if difference.ndim else len(expected)
     largest = float(np.nan_to_num(difference, nan=np.inf).max())
-    return Agreement(len(seen.images), seen.from_val, largest, differ, quantity, runtime)
+    tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max()) / 10)
+    return Agreement(len(seen.images), seen.from_val, largest, differ, quantity, runtime, tolerance)
 
 
 def require(name: str, agreement: Agreement) -> None:
     """Raises `ExportError` for what does not agree."""
-    if not agreement.max_difference < TOLERANCE or agreement.decisions_differ:
+    if not agreement.max_difference < agreement.tolerance or agreement.decisions_differ:
         raise ExportError(
             f"{name} does not say what the model says, so nothing was written: on {agreement.images} pictures "
-            f"{agreement.quantity} differ by up to {agreement.max_difference:.2g} (allowed: {TOLERANCE:g}), and "
+            f"{agreement.quantity} differ by up to {agreement.max_difference:.2g} (allowed: {agreement.tolerance:g}), and "
             f"{agreement.decisions_differ} decisions are others; opened by {agreement.runtime}"
         )
 

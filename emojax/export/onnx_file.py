@@ -7,6 +7,7 @@ are computed, batch norms become part of convolutions, pairs of transpositions v
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,6 +181,20 @@ def _add_biases(model: Any, onnx: Any) -> None:
         gone.append(add)
     for node in gone:
         graph.node.remove(node)
+    _merge_constants(graph)
     used = {name for node in graph.node for name in node.input}
     for constant in [x for x in graph.initializer if x.name not in used]:
         graph.initializer.remove(constant)
+
+
+def _merge_constants(graph: Any) -> None:
+    """Equal constants become one: each test-time view has brought its own copy of all weights."""
+    first: dict[tuple[Any, ...], str] = {}
+    same: dict[str, str] = {}
+    for constant in graph.initializer:
+        if constant.raw_data:
+            key = (constant.data_type, tuple(constant.dims), hashlib.sha256(constant.raw_data).digest())
+            same[constant.name] = first.setdefault(key, constant.name)
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = same.get(name, name)

@@ -43,7 +43,7 @@ def read(path: Path, stored: Stored, target: models.Target) -> tuple[Callable[[n
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return net(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+            return net(torch.from_numpy(images.copy()).permute(0, 3, 1, 2)).numpy()
 
     return run, f"{target.library} {library.__version__}"
 

@@ -63,8 +63,9 @@ def to_torch(
 
 
 def _name(module: str, rules: Rules) -> str:
-    """The name of a module that the rules turn into the path `module`; the last of several, which is timm's."""
-    found = ""
+    """The name of a module that the rules turn into the path `module`: timm's, where the rules know both libraries;
+    the first of several, since what is special comes first in the rules."""
+    found: list[str] = []
     for regex, template in rules:
         match = re.fullmatch(re.escape(template).replace(r"\{\}", r"(\d+)"), module)
         if match is None:
@@ -75,10 +76,10 @@ def _name(module: str, rules: Rules) -> str:
             name = re.sub(r"\([^)]*\)", lambda _, n=numbers: str(int(next(n)) - 1), pattern)
             name = name.replace("\\", "")
             if _path(name, rules) == module:
-                found = name
+                found.append(name)
     if not found:
         raise ConfigError(f"{module!r} has no counterpart among the names of timm and torchvision")
-    return found
+    return next((name for name in found if not name.startswith("features")), found[0])
 
 
 def _path(name: str, rules: Rules) -> str:
@@ -172,5 +173,9 @@ def _target(config: ModelConfig, image_size: int) -> Target:
         keys = next((keys for family, keys in known.items() if name.startswith(family)), None)
         if keys is None:
             raise ConfigError(f"safetensors: neither timm nor torchvision has a {name} of other depths and widths")
+        if any(len(value) not in (0, 4) for value in sizes.values()):
+            raise ConfigError(f"safetensors: timm's {name} has 4 stages, and this one {len(config.depths)}")
+        if name.startswith("resnet") and config.widths and config.widths[0] != 64:
+            raise ConfigError(f"safetensors: timm's {name} starts with 64 channels, and this one {config.widths[0]}")
         arguments = {key: value for key, value in zip(keys, sizes.values(), strict=True) if value}
     return Target(library, theirs, arguments)
