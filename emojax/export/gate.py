@@ -89,8 +89,8 @@ def require(name: str, agreement: Agreement) -> None:
     if not agreement.max_difference < agreement.tolerance or agreement.decisions_differ:
         raise ExportError(
             f"{name} does not say what the model says, so nothing was written: on {agreement.images} pictures "
-            f"{agreement.quantity} differ by up to {agreement.max_difference:.2g} (allowed: {agreement.tolerance:g}), and "
-            f"{agreement.decisions_differ} decisions are others; opened by {agreement.runtime}"
+            f"{agreement.quantity} differ by up to {agreement.max_difference:.2g} (allowed: {agreement.tolerance:g}), "
+            f"and {agreement.decisions_differ} decisions are others; opened by {agreement.runtime}"
         )
 
 
