@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import stored_models
 import tiny
 from test_checkpoint import META, make_state
 
@@ -15,6 +17,7 @@ from emojax.checkpoint import Checkpointer
 from emojax.cli import launch, runs
 from emojax.config import CheckpointConfig
 from emojax.errors import EXIT_CODES, FINAL, EmojaxError, InterruptedRunError, LostError, TrainingError, exit_codes
+from emojax.export import stablehlo
 
 # ml_collections loads recipes in a way that Python will drop.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -54,6 +57,14 @@ def no_data(monkeypatch, tmp_path):
     return cli.main(["data", "pack", f"--data={tmp_path / 'nothing'}", f"--out={tmp_path / 'pack'}"])
 
 
+def export_that_differs(monkeypatch, tmp_path):
+    """The file says something else than the model, as a converter with a defect would make it."""
+    stored_models.make(tmp_path / "run")
+    monkeypatch.setattr(stablehlo, "read", lambda path: lambda images: np.full((len(images), 3), 0.2, np.float32))
+    how = ["--format=stablehlo", "--images=3"]
+    return cli.main(["export", f"--workdir={tmp_path / 'run'}", str(tmp_path / "out"), *how])
+
+
 def damaged(monkeypatch, tmp_path):
     return cli.main(["checkpoints", "verify", f"--workdir={damaged_run(tmp_path)}"])
 
@@ -76,6 +87,7 @@ def lost(monkeypatch, tmp_path):
 
 
 CASES = {
+    "an export that differs": (8, export_that_differs),
     "done": (0, lambda monkeypatch, tmp_path: cli.main(["--version"])),
     "a knob": (2, no_knob),
     "no such data": (2, no_data),
