@@ -116,12 +116,15 @@ class Record:
 
     def write(self, newest: int | None, folder: Path) -> None:
         """Notes `newest` of `folder`, once that checkpoint is known to the disk."""
-        if newest is None:
-            self.path.unlink(missing_ok=True)
-        else:
-            for place in (folder / str(newest), folder):  # Orbax syncs arrays, but not their names
-                sync_folder(place)
-            write_json(self.path, {"newest": newest})
+        try:
+            if newest is None:
+                self.path.unlink(missing_ok=True)
+            else:
+                for place in (folder / str(newest), folder):  # Orbax syncs arrays, but not their names
+                    sync_folder(place)
+                write_json(self.path, {"newest": newest})
+        except OSError as error:
+            raise _unwritten(folder, error) from error
         self.newest = newest
 
 

@@ -196,14 +196,8 @@ def frontier(predictions: Predictions, scaled: Scaling, *, prior: np.ndarray) ->
     names, points = tuple(map(str, range(predictions.probs.shape[1]))), []
     for tau in TAUS:
         found = metrics.evaluate(scaling.apply(scaled.adjusted(prior, tau), predictions), names)
-        points.append(
-            Point(
-                tau=tau,
-                accuracy=found.accuracy,
-                balanced_accuracy=found.balanced_accuracy,
-                macro_f1=found.macro_f1,
-            )
-        )
+        numbers = {name: getattr(found, name) for name in ("accuracy", "balanced_accuracy", "macro_f1")}
+        points.append(Point(tau=tau, **numbers))
     return tuple(points)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from emojax import calibration, intervals
-from emojax.data import pictures
 from emojax.errors import DataError
 from emojax.types import Predictions
 
@@ -147,6 +146,8 @@ def with_looks(predictions: Predictions, images: Any) -> Predictions:
 
     `images[i]` belongs to the i-th prediction, see `types.Split.images`.
     """
+    from emojax.data import pictures  # here: decoders are heavy, and most users of slices have none to decode
+
     look = pictures.look(images)
     columns = {
         "picture size": quantile_groups(look.size, unit="px"),

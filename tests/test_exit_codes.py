@@ -12,7 +12,7 @@ import stored_models
 import tiny
 from test_checkpoint import META, make_state
 
-from emojax import checkpoint, cli, main, workdir
+from emojax import checkpoint_list, cli, main, workdir
 from emojax.checkpoint import Checkpointer
 from emojax.cli import launch, runs
 from emojax.config import CheckpointConfig
@@ -124,7 +124,7 @@ def test_a_defect_is_no_message(monkeypatch, tmp_path):
     with pytest.raises(ZeroDivisionError):  # Python itself then ends with 1
         trained(monkeypatch, tmp_path, ZeroDivisionError())
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "inspect", raising(ZeroDivisionError()))
+        patch.setattr(checkpoint_list, "inspect", raising(ZeroDivisionError()))
         with pytest.raises(ZeroDivisionError):
             cli.main(["checkpoints", "list", "--workdir=x"])
 
@@ -141,7 +141,7 @@ def test_launch_starts_again_after_crashes_only(monkeypatch):
     """-9: killed; 134: JAX ends a process whose peer has died; 1: perhaps the machine's fault."""
     for code in (*EXIT_CODES, -9, 134):
         began = []
-        monkeypatch.setattr(launch, "_job", lambda *_, code=code, began=began: began.append(1) or code)
+        monkeypatch.setattr(launch, "_job", lambda *_, code=code, began=began, **__: began.append(1) or code)
         assert launch.main(["--processes=1", "--restarts=1", "--", "train"]) == code
         assert len(began) == (1 if code in FINAL else 2), code
 

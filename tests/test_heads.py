@@ -230,6 +230,7 @@ def test_hidden_layers():
 
 RATES = {
     "linear": [0.5],
+    "cosine": [0.5],
     "mlp": [0.5, 0.25, 0.125],
     "deep": [0.5, 0.5, 0.5],
     "emote": [0.3, 0.5, 0.4],
@@ -409,7 +410,7 @@ def test_own_is_what_the_body_says():
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"head": "wide"}, r"head: expected one of own, linear, mlp, deep, emote, emote_lite, found 'wide'"),
+        ({"head": "wide"}, r"head: expected one of own, linear, cosine, mlp, deep, emote, emote_lite, found 'wide'"),
         ({"head": "mlp", "head_attention": "all"}, r"head_attention: expected one of none, tokens, pooled, gate"),
         (
             {"head": "deep", "head_attention": "gate"},

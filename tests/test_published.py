@@ -441,8 +441,8 @@ def test_a_mistyped_label_does_not_make_raf_basic_the_compound_set(tmp_path):
     ("old", "new", "match"),
     [
         (",4,2,8,6,", ",4,2,inf,6,", "face box and landmarks must be numbers"),
-        (",4,2,8,6,", ",4,2,99999999999,6,", "face box 4, 2, 99999999999, 6 or a landmark lies outside"),
-        ("8;5;8;5", "8;inf;8;5", "or a landmark lies outside"),
+        (",4,2,8,6,", ",4,2,99999999999,6,", "face box 4, 2, 99999999999, 6 lies outside"),
+        ("8;5;8;5", "8;inf;8;5", "a landmark lies outside"),
         (",0,0.5,0.1", ",0,n/a,0.1", "valence 'n/a'; expected a number from -1 to 1, or -2"),
         (",0,0.5,0.1", ",0,,0.1", "valence ''; expected a number"),
         (",0,0.5,0.1", ",0,7.5,0.1", "valence '7.5'; expected a number"),

@@ -120,10 +120,10 @@ def test_a_stopped_run_of_a_seed_goes_on_bit_for_bit(tmp_path, folder, monkeypat
     original = train._log
     for step in steps:
 
-        def stop(at, *rest, step=step):
-            if at == step:
+        def stop(pending, monitor, step=step):
+            if pending and pending[0] == step:
                 raise KeyboardInterrupt
-            original(at, *rest)
+            original(pending, monitor)
 
         monkeypatch.setattr(train, "_log", stop)
         with pytest.raises(KeyboardInterrupt):

@@ -98,10 +98,10 @@ def test_resuming_is_exact(tmp_path, folder, finished, monkeypatch, crash_at):
 
     original = train._log
 
-    def crash(step, *rest):
-        if step == crash_at:
+    def crash(pending, monitor):
+        if pending and pending[0] == crash_at:
             raise CrashError
-        original(step, *rest)
+        original(pending, monitor)
 
     monkeypatch.setattr(train, "_log", crash)
     with pytest.raises(CrashError):
@@ -129,7 +129,7 @@ def test_evaluate_and_predict_verbs(finished, folder, capsys, tmp_path):
     (folder / "broken.png").unlink()
     assert cli.main(["predict", f"--workdir={finished}", "--csv", str(folder / "test")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "image,class,blue,green,red" and len(lines) == 13
+    assert lines[0] == "image,class,error,p:blue,p:green,p:red" and len(lines) == 13
     assert cli.main(["predict", f"--workdir={finished}", str(picture)]) == 0
     assert re.search(r"00.png +red +0\.\d{3}", capsys.readouterr().out)
     command = ["evaluate", f"--workdir={finished}", "--post-process=seed000", f"--report={tmp_path / 'post'}"]

@@ -153,19 +153,19 @@ _AUTHORS = {
     "_project_conv": "project/conv",
     "_bn2": "project/norm",
 }
-# The names that `to_torch` gives come last.
+# The authors' names come last, for `to_torch`.
 # In torchvision and timm the first stage, which does not expand, numbers the parts of its blocks differently.
 _TORCH = (
-    (r"_conv_stem|features\.0\.0|conv_stem", "stem/conv"),
-    (r"_bn0|features\.0\.1|bn1", "stem/norm"),
-    (r"_conv_head|features\.7\.0|conv_head", "stage8/block1/conv"),
-    (r"_bn1|features\.7\.1|bn2", "stage8/block1/norm"),
-    *_rules(r"_blocks\.(\d+)\.(\d+)", _AUTHORS),
+    (r"features\.0\.0|conv_stem|_conv_stem", "stem/conv"),
+    (r"features\.0\.1|bn1|_bn0", "stem/norm"),
+    (r"features\.7\.0|conv_head|_conv_head", "stage8/block1/conv"),
+    (r"features\.7\.1|bn2|_bn1", "stage8/block1/norm"),
     *_rules(r"features\.(0)\.(\d+)\.block", _torchvision(0)),
     *_rules(r"features\.(\d+)\.(\d+)\.block", {r"0\.0": "expand/conv", r"0\.1": "expand/norm", **_torchvision(1)}),
     *_rules(r"blocks\.(0)\.(\d+)", _TIMM_FIRST),
     *_rules(r"blocks\.(\d+)\.(\d+)", _TIMM),
-    (r"_fc|classifier(?:\.1)?", "head/dense"),
+    *_rules(r"_blocks\.(\d+)\.(\d+)", _AUTHORS),
+    (r"classifier(?:\.1)?|_fc", "head/dense"),
 )
 
 

@@ -172,9 +172,8 @@ def initial(path: str, shapes: Mapping[str, tuple[int, ...]]) -> layers.Initial:
 
 
 def torch_rules(name: str) -> list[tuple[str, str]]:
-    """Of the network `name` for `layers.rename_torch`: timm's names and torchvision's, which come last, for
-    `to_torch`."""
-    rules = [(r"conv_head|classifier\.0", "head/dense1"), (r"classifier|classifier\.3", "head/dense")]
+    """Of the network `name` for `layers.rename_torch`: torchvision's names, and timm's."""
+    rules = [(r"classifier\.0|conv_head", "head/dense1"), (r"classifier\.3|classifier", "head/dense")]
     rules += [("conv_stem", "stem/conv"), ("bn1", "stem/norm"), *_conv_norm("features.0", "stem")]
     layer, channels, timm, last = 1, 16, (-1, 0), f"stage{len(depths(name))}/block{depths(name)[-1]}/last"
     for i, stage in enumerate(VARIANTS[name][0], 1):

@@ -126,7 +126,7 @@ _TORCH = (
     ],
     (r"layer(\d+)\.(\d+)\.downsample\.0", "stage{}/block{}/shortcut/conv"),
     (r"layer(\d+)\.(\d+)\.downsample\.1", "stage{}/block{}/shortcut/norm"),
-    (r"linear|fc", "head/dense"),
+    (r"fc|linear", "head/dense"),
 )
 
 

@@ -140,16 +140,15 @@ def initial(path: str, shapes: Mapping[str, tuple[int, ...]]) -> layers.Initial:
 
 
 def torch_rules(name: str) -> list[tuple[str, str]]:
-    """Of the network `name` for `layers.rename_torch`: Keras' names and torchvision's, which come last, for
-    `to_torch`."""
-    rules = [(r"conv1|features\.0", "stem/conv"), (r"conv10|classifier\.1", "head/dense")]
+    """Of the network `name` for `layers.rename_torch`: torchvision's names, and Keras'."""
+    rules = [(r"features\.0|conv1", "stem/conv"), (r"classifier\.1|conv10", "head/dense")]
     layer = 2  # torch counts the convolution, its ReLU and every max-pool
     fire = 1  # Keras counts the convolution
     for stage, blocks in enumerate(depths(name), 1):
         for block in range(1, blocks + 1):
             fire += 1
             path = f"stage{stage}/block{block}"
-            for theirs, squeeze in ((rf"fire{fire}\.", "squeeze1x1"), (rf"features\.{layer + block}\.", "squeeze")):
+            for theirs, squeeze in ((rf"features\.{layer + block}\.", "squeeze"), (rf"fire{fire}\.", "squeeze1x1")):
                 rules += [
                     (theirs + squeeze, f"{path}/squeeze"),
                     (theirs + "expand1x1", f"{path}/expand1"),

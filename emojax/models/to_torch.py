@@ -53,7 +53,7 @@ def to_torch(
         if config.name.startswith("vit") and path == "stem/position":
             side = image_size // vit.PATCH
             array = np.asarray(vit.resize_positions(array, side, side))  # pyright: ignore[reportArgumentType]
-        name = renamed(f"{_name(module, rules)}.{_LEAVES.get(own, own)}")
+        name = renamed(f"{_name(module, rules, target.library)}.{_LEAVES.get(own, own)}")
         state[name] = _layout(array, one_by_one=_is_convolution(config, module))
     if target.name.startswith("convnext") and not config.layer_scale:
         for name, array in list(state.items()):
@@ -62,9 +62,10 @@ def to_torch(
     return {name: np.ascontiguousarray(array) for name, array in state.items()}, target
 
 
-def _name(module: str, rules: Rules) -> str:
-    """The name of a module that the rules turn into the path `module`: timm's, where the rules know both libraries;
-    the first of several, since what is special comes first in the rules."""
+def _name(module: str, rules: Rules, library: str) -> str:
+    """The name that `library` has for the module which the rules turn into the path `module`: torchvision's begin with
+    "features". The first of several, since what is special comes first in the rules, and names of neither library
+    last."""
     found: list[str] = []
     for regex, template in rules:
         match = re.fullmatch(re.escape(template).replace(r"\{\}", r"(\d+)"), module)
@@ -79,7 +80,8 @@ def _name(module: str, rules: Rules) -> str:
                 found.append(name)
     if not found:
         raise ConfigError(f"{module!r} has no counterpart among the names of timm and torchvision")
-    return next((name for name in found if not name.startswith("features")), found[0])
+    theirs = library == "torchvision"
+    return next((name for name in found if name.startswith("features") == theirs), found[0])
 
 
 def _path(name: str, rules: Rules) -> str:
