@@ -123,6 +123,7 @@ def _pictures(run: Run, chosen: transitions.Candidate) -> Source | None:
         image_size=chosen.image_size,
         crop=config.eval.crop,
         fit=config.fit,
+        interpolation=config.eval.interpolation,
         explain=lambda images, classes: parallel.to_host(explain(images, classes)),
     )
 

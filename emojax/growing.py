@@ -69,19 +69,28 @@ def open_table(
         raise ConfigError(f"{path}: its folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise ConfigError(f"{path} is a folder")
-    _settle_about(path, {"columns": list(columns), **about})
+    _settle_about(path, _origin(columns, about))
     if path.suffix.lower() == ".parquet":
         return ParquetTable(path, columns, key=key, size=size, flat=flat)
     form = CsvForm(columns, flat) if path.suffix.lower() == ".csv" else JsonForm()
     return TextTable(path, form, key=key, size=size)
 
 
-def remove(path: Path) -> None:
-    """Takes away a table that `open_table` has made, with what lies beside it; a file that has nothing beside it is
+def remove(path: Path, columns: Columns, about: Row) -> None:
+    """Takes away a table that `open_table` has made with these arguments, with what lies beside it; any other file is
     somebody else's, and stays."""
-    if about_file(path).is_file():
+    try:
+        found = parse_json(about_file(path).read_bytes())
+    except (OSError, ValueError):
+        return
+    if found == _origin(columns, about):
         for file in (path, partial_file(path), about_file(path)):
             file.unlink(missing_ok=True)
+
+
+def _origin(columns: Columns, about: Row) -> Any:
+    """What `FILE.about.json` holds."""
+    return parse_json(json.dumps(plain({"columns": list(columns), **about})))
 
 
 def about_file(path: Path) -> Path:
@@ -89,9 +98,9 @@ def about_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.about.json")
 
 
-def _settle_about(path: Path, about: Row) -> None:
+def _settle_about(path: Path, wanted: Any) -> None:
     """Writes `FILE.about.json`, or compares it when there is a table already."""
-    wanted, note = parse_json(json.dumps(plain(about))), about_file(path)
+    note = about_file(path)
     started = any(f.is_file() and f.stat().st_size for f in (path, partial_file(path)))
     if not started:
         write_json(note, wanted)

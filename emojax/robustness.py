@@ -110,7 +110,8 @@ def measure(
       DataError: no image of the split can be read.
     """
     config = classifier.config
-    view = {"size": classifier.image_size, "crop": config.eval.crop, "fit": config.fit}
+    seen = {"crop": config.eval.crop, "fit": config.fit, "interpolation": config.eval.interpolation}
+    view = {"size": classifier.image_size, **seen}
     # What the wrapped pictures give is the view itself, so it must not be cropped once more.
     uncropped = dataclasses.replace(config, eval=dataclasses.replace(config.eval, crop=1.0))
     seeing = dataclasses.replace(classifier, config=uncropped)

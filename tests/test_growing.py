@@ -1,5 +1,6 @@
 """Tables that grow in a file: cut at every byte, they go on without a lost or doubled row."""
 
+import contextlib
 import csv
 import json
 
@@ -155,3 +156,15 @@ def test_seen_is_a_set(monkeypatch):
 
 def test_text_forms_write_one_line_per_row():
     assert growing_text.JsonForm().text({"image": "a\nb"}).count("\n") == 1
+
+
+def test_only_tables_of_this_origin_are_taken_away(tmp_path):
+    """A video that is seen again replaces its own rows, and not those of a folder that has the same name."""
+    path, columns = tmp_path / "rows.csv", ("path", "class")
+    with contextlib.closing(growing.open_table(path, columns, key="path", about={"of": "a folder"})) as table:
+        table.write([{"path": "a.png", "class": "happy"}])
+    text = path.read_text()
+    growing.remove(path, columns, {"of": "a video"})
+    assert path.read_text() == text
+    growing.remove(path, columns, {"of": "a folder"})
+    assert list(tmp_path.iterdir()) == []

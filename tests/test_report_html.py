@@ -80,6 +80,7 @@ def make_run(folder, *, rate: float = 1e-3):
         image_size=48,
         crop=1.0,
         fit="crop",
+        interpolation="",
         explain=lambda x, k: np.linspace(0, 1, 9 * len(x)).reshape(-1, 3, 3),
     )
 
@@ -235,7 +236,12 @@ def test_pictures_are_those_of_the_predicted_records():
     order = np.random.default_rng(3).permutation(600)[:590]
     split = Split("test", grey[order], test.label[order], test.weight[order], test.id[order])
     source = pictures.Source(
-        splits={"test": split}, image_size=48, crop=1.0, fit="crop", explain=lambda x, k: np.zeros((len(x), 3, 3))
+        splits={"test": split},
+        image_size=48,
+        crop=1.0,
+        fit="crop",
+        interpolation="",
+        explain=lambda x, k: np.zeros((len(x), 3, 3)),
     )
     found = source.of(test, "test")
     assert found.lost == 10 and set(found.small) <= set(order.tolist()) and found.small

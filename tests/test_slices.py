@@ -132,10 +132,13 @@ def test_corruptions_by_hand():
 
 def test_wrapped_pictures_are_the_models_view():
     images = [picture(), np.zeros((30, 50), np.uint8)]
-    mirrored = corruptions.Changed(images, corruptions.mirrored, size=48, crop=1.0, fit="crop")
-    plain = corruptions.Changed(images, corruptions.as_it_is, size=48, crop=1.0, fit="crop")
+    whole = {"size": 48, "crop": 1.0, "fit": "crop", "interpolation": ""}
+    mirrored = corruptions.Changed(images, corruptions.mirrored, **whole)
+    plain = corruptions.Changed(images, corruptions.as_it_is, **whole)
     assert (plain[0] == picture()).all() and (mirrored[0] == picture()[:, ::-1]).all() and plain[1].shape == (48, 48, 3)
-    dark = corruptions.Changed(images, corruptions.damaged("darkness", 2), size=24, crop=0.5, fit="crop")
+    dark = corruptions.Changed(
+        images, corruptions.damaged("darkness", 2), size=24, crop=0.5, fit="crop", interpolation=""
+    )
     assert len(dark) == 2 and np.abs(dark[0].astype(float) - picture()[12:36, 12:36] / 2).max() <= 1
 
 

@@ -187,8 +187,8 @@ def _rows_out(options: argparse.Namespace, classifier: Classifier, form: Form, s
         from emojax import growing
 
         path = Path(options.out)
-        growing.remove(path)
         about = {"video": options.video or options.paths[0], "smooth": options.smooth, **origin(options, classifier)}
+        growing.remove(path, form.columns(), about)  # a video is seen from its start: its own earlier rows go
         table = growing.open_table(path, form.columns(), key="frame", size="faces", about=about, flat=form.flat)
         stack.push(lambda kind, *_: table.close() if kind else table.finish())
         return lambda row: table.write([form.nested(row)])

@@ -43,6 +43,7 @@ def main(arguments: list[str]) -> int:
                 image_size=classifier.image_size,
                 crop=config.eval.crop,
                 fit=config.fit,
+                interpolation=config.eval.interpolation,
                 explain=classifier.explain,
             )
     previous = Path(options.previous) if options.previous else html.previous_run(folder)

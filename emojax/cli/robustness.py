@@ -35,6 +35,9 @@ def main(arguments: list[str]) -> int:
 
     if options.limit < 0:
         raise ConfigError(f"--limit={options.limit}: expected 0 or more")
+    bundled = model_options.is_bundle(options)
+    if bundled and not options.report:
+        raise ConfigError(f"--workdir={options.workdir} is a bundle, which stays as it is: give --report=FOLDER too")
     classifier = load(options.workdir, which=options.which, views=options.views)
     splits = data.open_dataset(classifier.config.data, cache=model_options.cache(options)).splits
     if options.split not in splits:
@@ -56,7 +59,7 @@ def main(arguments: list[str]) -> int:
         split = split.take(np.linspace(0, len(split) - 1, options.limit).round().astype(int))
     sys.stdout.write(f"\naccuracy in percent at severities 1 to 5, {len(split):,} pictures\n")
     result = robustness.measure(classifier, split, batch_size=size, say=_say)
-    if options.split == "test":
+    if options.split == "test" and not bundled:
         command = f"emojax robustness {shlex.join(arguments)}"
         for line in workdir.noted_test(Path(options.workdir), command, result.clean):
             sys.stdout.write(line + "\n")

@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emojax serve", description=__doc__)
-    parser.add_argument("path", metavar="PATH", help="folder of a training run")
+    parser.add_argument("path", metavar="PATH", help="folder of a training run, or a bundle of `emojax export`")
     model_options.add_choice(parser)
     where = parser.add_argument_group("who may ask")
     where.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")

@@ -123,7 +123,7 @@ class Changed:
     Attributes:
       images: the pictures themselves.
       change: (square picture uint8 [S, S, 3], its position) → another.
-      size, crop, fit: of the evaluation view; a classifier must then not crop once more.
+      size, crop, fit, interpolation: of the evaluation view; a classifier must then not crop once more.
     """
 
     images: Any
@@ -131,12 +131,14 @@ class Changed:
     size: int
     crop: float
     fit: str
+    interpolation: str
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self.change(eval_image(self.images[i], size=self.size, crop=self.crop, fit=self.fit), i)
+        view = {name: getattr(self, name) for name in ("size", "crop", "fit", "interpolation")}
+        return self.change(eval_image(self.images[i], **view), i)
 
 
 def damaged(name: str, severity: int) -> Callable[[Image, int], Image]:

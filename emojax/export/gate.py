@@ -54,14 +54,19 @@ class Agreement:
 def pictures(classifier: Classifier, val: Split | None, count: int) -> Pictures:
     """`count` pictures as the model sees them: three quarters from val, again from its start where it has fewer, the
     rest uniform noise; all noise without val."""
-    size = classifier.image_size
+    size, config = classifier.image_size, classifier.config
     rng = np.random.default_rng(SEED)
     from_val = 0 if val is None else count - count // 4
     parts = []
     if val is not None and from_val:
         split = val.take(np.arange(from_val) % len(val))
         with pipeline.eval_batches(
-            split, size=size, crop=classifier.config.eval.crop, fit=classifier.config.fit, batch_size=BATCH
+            split,
+            size=size,
+            crop=config.eval.crop,
+            fit=config.fit,
+            interpolation=config.eval.interpolation,
+            batch_size=BATCH,
         ) as batches:
             parts += [np.asarray(batch.image)[np.asarray(batch.index) >= 0] for batch in batches]
     parts.append(rng.integers(0, 256, (count - from_val, size, size, 3), np.uint8))
@@ -104,6 +109,7 @@ def accuracies(
         size=classifier.image_size,
         crop=classifier.config.eval.crop,
         fit=classifier.config.fit,
+        interpolation=classifier.config.eval.interpolation,
         batch_size=BATCH,
     ) as batches:
         for batch in batches:

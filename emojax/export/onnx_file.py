@@ -104,7 +104,7 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f"--format=onnx needs the extra export, which is missing ({error}): pip install 'emojax[export]', in an "
+            f"--format=onnx needs the extra export, which is missing ({error}): pip install -e '.[export]', in an "
             "environment of its own and without -c constraints.txt, since jax2onnx needs an older Orbax"
         ) from error
 

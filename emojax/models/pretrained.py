@@ -188,6 +188,7 @@ def fitted(
     shapes = {path: leaf.shape for path, leaf in paths.flatten(dict(zip(_TREES, like, strict=True))).items()}
     regex = paths.compile_pattern(reinit, knob="model.reinit")
     anew = {path for path in {*shapes, *found} if reinit and regex.search(path.split("/", 1)[1])}
+    anew |= {path for path in shapes if path.startswith("params/head/importance/")}  # no library has it
     if reinit and not anew & shapes.keys():
         raise ConfigError(f"config.model.reinit: {reinit!r} matches no parameter")
     if not shapes.keys() - anew:

@@ -48,6 +48,7 @@ class Source:
     image_size: int
     crop: float
     fit: str
+    interpolation: str
     explain: Explain
 
     def of(self, predictions: Predictions, split: str) -> Pictures:
@@ -82,7 +83,8 @@ class Source:
 
     def _seen(self, split: Split, positions: Sequence[int], size: int) -> UInt8[np.ndarray, "N S S 3"]:
         part = split.take(np.asarray(positions))
-        with pipeline.eval_batches(part, size=size, crop=self.crop, fit=self.fit, batch_size=len(part)) as batches:
+        view = {"crop": self.crop, "fit": self.fit, "interpolation": self.interpolation}
+        with pipeline.eval_batches(part, size=size, **view, batch_size=len(part)) as batches:
             return np.asarray(next(batches).image)
 
 

@@ -68,7 +68,9 @@ def of(classifier: Classifier, *, max_pixels: int, max_batch: int) -> Engine:
             width, height = opened.size
             if width * height > max_pixels:
                 raise Refused(413, f"{width} x {height} pixels, more than the limit of {max_pixels:,}")
-            pixels = transforms.eval_image(data, size=size, crop=config.eval.crop, fit=config.fit)
+            pixels = transforms.eval_image(
+                data, size=size, crop=config.eval.crop, fit=config.fit, interpolation=config.eval.interpolation
+            )
         except Unreadable as error:
             raise Refused(422, f"the picture cannot be read: {error}") from error
         left, top, right, bottom = geometry.central_box(width, height, crop=config.eval.crop, fit=config.fit)
