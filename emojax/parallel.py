@@ -154,8 +154,11 @@ def gathered(numbers: Sequence[int]) -> list[int]:
     from jax.experimental import multihost_utils
 
     counts = multihost_utils.process_allgather(np.array([len(numbers)], np.int32)).ravel().tolist()
+    if not any(counts):
+        return []
     own = np.zeros((max(counts), 2), np.uint32)  # JAX has no 64 bits unless asked
-    own[: len(numbers)] = [(number >> 32, number & 0xFFFFFFFF) for number in numbers]
+    for row, number in zip(own, numbers, strict=False):
+        row[:] = number >> 32, number & 0xFFFFFFFF
     every = np.asarray(multihost_utils.process_allgather(own)).reshape(len(counts), -1, 2).astype(object)
     return [int(high << 32 | low) for part, n in zip(every, counts, strict=True) for high, low in part[:n]]
 

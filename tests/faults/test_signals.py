@@ -52,7 +52,7 @@ def test_in_an_evaluation(tmp_path, pictures, alone, monkeypatch, batch):
         patch.setattr(wiring, "predictions", predictions)
         with pytest.raises(InterruptedRunError):
             finish(config, run)
-    assert steps(run) == [4]
+    assert steps(run) == [2, 4]
     finish(config, run)
     assert same(run, alone) == []
     assert not list((run / "checkpoints").glob("replaced-*"))
