@@ -109,7 +109,9 @@ def _stoppable() -> Iterator[preemption.Stop]:
 
 
 def _progress(monitor: Monitor, stop: preemption.Stop, done: int, total: int) -> None:
-    stop.poll()
+    # Processes open the data each at its own pace, and `stop` must be asked as often in all of them.
+    if parallel.process()[1] == 1:
+        stop.poll()
     monitor.progress(done, total)
 
 
