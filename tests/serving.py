@@ -37,7 +37,8 @@ class Model:
         self.batches: list[int] = []
         self.gate, self.failure = threading.Event(), None
         self.gate.set()
-        self.image_size, self.config = SIZE, SimpleNamespace(eval=SimpleNamespace(crop=1.0), fit="crop")
+        self.image_size = SIZE
+        self.config = SimpleNamespace(eval=SimpleNamespace(crop=1.0, interpolation=""), fit="crop")
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         self.gate.wait(30)
