@@ -55,14 +55,17 @@ class Checkpointer:
         return self._manager.latest_step()
 
     def confirm(self) -> None:
-        """Notes that the newest checkpoint is complete, if it is: from then on it is known when its marker is lost."""
+        """Notes that the newest checkpoint is complete, if it is: from then on it is known when its marker is lost. And
+        deletes those that are not kept any longer."""
         if not self._manager.is_saving_in_progress():
             self._confirm()
 
     def _confirm(self) -> None:
         newest = self._manager.latest_step()
-        if parallel.is_main() and newest not in (None, self._record.newest):
-            self._record.write(newest, self._folder)
+        if parallel.is_main():
+            store.sweep(self._folder)
+            if newest not in (None, self._record.newest):
+                self._record.write(newest, self._folder)
 
     def best(self) -> int:
         """Step of the best checkpoint; the newest when none was ranked."""
@@ -210,6 +213,8 @@ def save_result(workdir: Path, step: int, weights: dict[str, Tree], meta: Meta) 
     with contextlib.closing(store.manager(workdir, folder=RESULT)) as manager:
         for old in manager.all_steps():
             manager.delete(old)
+        if parallel.is_main():
+            store.sweep(workdir / RESULT)
         store.save(manager, step, weights, meta, rank=0.0, folder=workdir / RESULT)
         store.wait(manager, workdir / RESULT)
 

@@ -25,6 +25,9 @@ FOLDER = "checkpoints"
 ITEMS = ("params", "model_state", "opt_state", "average", "teacher", "memory")
 _MARKER = "commit_success.txt"
 """The file that Orbax writes last."""
+_REMOVED = "removed"
+"""Where a checkpoint goes that is not kept. Orbax would delete it in place, file by file, its marker at no particular
+moment: a process killed meanwhile would leave a checkpoint that counts as complete and is not."""
 _SPARE = 16 << 20
 """Bytes beside the arrays of a checkpoint that must be free: its description, and what else is written meanwhile."""
 
@@ -81,6 +84,11 @@ def _require_space(folder: Path, size: int) -> None:
             f"{folder}: {free >> 20:,} MiB are free, and a checkpoint needs {(size + _SPARE) >> 20:,}. Make room: the "
             "same command goes on from the last checkpoint"
         )
+
+
+def sweep(folder: Path) -> None:
+    """Deletes the checkpoints that are not kept any longer. What cannot be deleted now is met again."""
+    shutil.rmtree(folder / _REMOVED, ignore_errors=True)
 
 
 def ranked(manager: ocp.CheckpointManager) -> list[int]:
@@ -185,6 +193,7 @@ def manager(
         best_fn=lambda metrics: rank_key(metrics)[0],
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), best]),
         cleanup_tmp_directories=not read_only,
+        todelete_subdir=None if read_only else _REMOVED,
         read_only=read_only,
         **_commit_by_marker(),
     )

@@ -62,6 +62,27 @@ def test_nothing_half_written_is_ever_visible(tmp_path):
     assert seen >= {"checkpoints/1", "checkpoints/2"}
 
 
+def test_a_checkpoint_that_is_not_kept_leaves_whole(tmp_path, monkeypatch):
+    """Killed while one is deleted file by file: it no longer counts then, and the next process deletes the rest."""
+
+    def killed(folder):
+        next((folder / "removed").rglob("_METADATA")).unlink()
+        raise KeyboardInterrupt
+
+    keeper = Checkpointer(tmp_path, CheckpointConfig(keep_last=1))
+    for step in (1, 2, 3):
+        keeper.save(make_state(step), META, rank=float(step))
+    keeper.latest()
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(checkpoint_store, "sweep", killed)
+        keeper.confirm()
+    assert [(row.name, row.damaged) for row in checkpoint_list.inspect(tmp_path, verify=True)] == [
+        ("checkpoints/3", False)
+    ]
+    keeper.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3"]
+
+
 @contextlib.contextmanager
 def largest_file(size):
     """No file may grow beyond `size` bytes: what a full disk or a quota does, without rights to mount one."""
