@@ -5,8 +5,9 @@
 
 EfficientNet-Lite0 of ImageNet at 112 px, small enough for two CPU cores. What the weights want of their input (colours,
 padding) comes with them. Variants: `squeezenet` (SqueezeNet 1.1 of ImageNet), `resnet20` (of CIFAR-10, for pictures of
-32 px), `convnext` (ConvNeXt-Tiny at 224 px, for a GPU), and `scratch`, the first without weights and without a stage
-for its head, to compare. `emojax weights inspect FILE` tells which network a file is of. Not measured.
+32 px), `convnext` (ConvNeXt-Tiny at 224 px, for a GPU), and to compare, `scratch` and `resnet20_scratch` without
+weights and without a stage for the head. `emojax weights inspect FILE` tells which network a file is of; `emojax probe`
+with the same recipe solves for the last layer alone. What was measured is in docs/finetuning.md.
 """
 
 import dataclasses
@@ -39,6 +40,7 @@ VARIANTS = {
         OptimConfig(learning_rate=2e-4, layer_decay=0.7),
     ),
     "scratch": (112, ModelConfig(name="efficientnet_lite0", dropout=0.2), OptimConfig()),
+    "resnet20_scratch": (32, ModelConfig(name="resnet20", stem="small"), OptimConfig()),
 }
 """name -> (pixels, network, optimizer)."""
 

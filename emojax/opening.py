@@ -31,7 +31,9 @@ def introduce(parts: Parts, state: TrainState, monitor: Monitor, folder: Path, *
         "model": f"{config.model.name}, {parts.stages[0].image_size} px, {config.model.compute}",
         **_weights(config.model),
         "devices": parallel.describe(),
-        "run": f"{parts.stages[-1].stop:,} updates of {parts.update_images} images, {parts.per_epoch:.4g} an epoch",
+        "run": f"{parts.stages[-1].stop:,} updates of {parts.update_images} images, {parts.per_epoch:.4g} an epoch"
+        if any(stage.train for stage in parts.stages)
+        else "no updates; the weights are judged",
     }
     facts |= _class_mass(parts)
     facts |= {f"note {i}" if len(dataset.notes) > 1 else "note": text for i, text in enumerate(dataset.notes, 1)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,16 @@ LOWERED = 0.1
 """Factor on the learning rate of a run that goes back to a checkpoint."""
 
 
-def run(config: Config, workdir: str | Path) -> None:
+def run(
+    config: Config, workdir: str | Path, *, prepare: Callable[[Run, TrainState], TrainState] = lambda run, state: state
+) -> None:
     """Trains, evaluates and reports; goes on where an earlier call with the same arguments stopped.
 
     Args:
       config: the run; checked before anything is read.
       workdir: receives config.json, data_records/, checkpoints/, metrics.jsonl, log.txt, parameters.txt, tensorboard/
         and report/.
+      prepare: what becomes of the first state before the first update.
 
     Raises:
       InterruptedRunError: SIGTERM or Ctrl-C; what was done is saved.
@@ -86,6 +89,8 @@ def run(config: Config, workdir: str | Path) -> None:
         run = Run(parts, checkpointer, monitor, stop, folder)
         state, loop = _start(run)
         opening.introduce(parts, state, monitor, folder, owed=loop.owed)
+        if int(state.step) == 0:
+            state = prepare(run, state)
         loop = _train(run, state, loop)
         ending = finish.Ending(
             seconds=loop.seconds,

@@ -258,7 +258,9 @@ def _check_stage(config: Config, stage: StageConfig, where: str, *, first: bool)
     fits = not stage.learning_rate or bool(own.name)
     _check(f"{where}.learning_rate", stage.learning_rate, fits, f"0, or a schedule of its own ({where}.schedule.name)")
     _check(f"{where}.start_from", stage.start_from, not (first and stage.start_from), "'' in the first stage")
-    _check(f"{where}.train", stage.train, not (first and not stage.train), "1 in the first stage")
+    judged = len(config.stages) == 1 and bool(config.model.weights)  # pretrained weights, as they are
+    expected = "1 in the first stage, unless it is the only one and there are model.weights to judge"
+    _check(f"{where}.train", stage.train, not first or bool(stage.train) or judged, expected)
     kept = not stage.judge or stage.judge == "weights" or stage.judge in config.average.name
     _check(
         f"{where}.judge",

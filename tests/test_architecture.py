@@ -29,6 +29,7 @@ ROWS = [
         "drawing",
         "spikes",
         "seen",
+        "logistic",
         "tracks",
         "video",
         "tensor_file",
@@ -97,7 +98,7 @@ ROWS = [
     ["wiring", "robustness", "serve", "export"],
     ["transitions", "lr_finder", "opening"],
     ["judging"],
-    ["finish"],
+    ["finish", "probe"],
     ["train"],
     ["main", "cli"],
 ]

@@ -130,6 +130,26 @@ class Model:
             importance = jax.nn.sigmoid(features.astype(jnp.float32) @ layer["kernel"] + layer["bias"])[:, 0]
         return ModelOutput(logits=logits, features=features, aux=taps, importance=importance), model_state
 
+    def last_inputs(self, params: Tree, model_state: Tree, image: Float[Array, "B H W 3"]) -> Float[Array, "B D"]:
+        """What the last layer, `head/dense`, is given of normalised images, float32.
+
+        Raises `ConfigError` for a network that does not end with one dense layer.
+        """
+        seen: list[Any] = []
+
+        def note(method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+            if isinstance(context.module, layers.Dense) and context.module.path == ("head", "dense"):
+                seen.append(args[0])
+            return method(*args, **kwargs)
+
+        with nn.intercept_methods(note):
+            self.apply(params, model_state, image, train=False)
+        if len(seen) != 1 or self.importance:
+            raise ConfigError(
+                f"config.model: {self.name} with this head does not end with one dense layer that gives the logits"
+            )
+        return seen[0].astype(jnp.float32)
+
     def rounded(self, params: Tree, image_size: int) -> Tree:
         """`params` for `apply` alone, with kernels that it rounds to bfloat16 anyway rounded once: the same results.
 

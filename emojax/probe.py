@@ -1,0 +1,119 @@
+"""Frozen-feature probe: the last layer of a pretrained network is solved for, all below stays as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from emojax import logistic, parallel
+from emojax.config import AverageConfig, Config, LossConfig, StageConfig
+from emojax.data import folds, pipeline
+from emojax.data.workers import Watch
+from emojax.errors import ConfigError, DataError
+from emojax.judging import Run
+from emojax.types import Split, TrainState, Tree
+from emojax.wiring import Parts
+
+FOLDS = 5
+
+
+def config_of(config: Config) -> Config:
+    """The run that a recipe becomes: no updates, one judgement of the solved layer."""
+    if not config.model.weights:
+        raise ConfigError(
+            "config.model.weights: a probe needs pretrained weights, and the recipe names none; give "
+            "--config.model.weights=FILE"
+        )
+    return dataclasses.replace(
+        config,
+        stages=(StageConfig(name="probe", epochs=1, train=0),),
+        average=AverageConfig(),
+        loss=LossConfig(),
+        data=dataclasses.replace(config.data, sampler="shuffle"),
+    )
+
+
+def solved(run: Run, state: TrainState) -> TrainState:
+    """The state with the last layer, `head/dense`, as logistic regression on its inputs over the training split.
+
+    The inputs are those of the pictures as evaluation sees them, and of their mirror images where the recipe mirrors
+    any. They are brought to mean 0 and deviation 1 for the solver, which the layer then does by itself. The penalty is
+    found by cross-validation within train; val and test are not looked at.
+
+    Raises:
+      ConfigError: the network does not end with a dense layer, or the run has several processes.
+      DataError: none of the pictures could be read.
+    """
+    parts, split, began = run.parts, run.parts.dataset.splits["train"], time.monotonic()
+    if parallel.process()[1] > 1:
+        raise ConfigError("emojax probe: one process does all; leave config.parallel.distributed at 0")
+    run.monitor.status("features of the training pictures")
+    mirrored = parts.config.augment.flip > 0
+    x, weight = _features(run, state, split, mirrored=mirrored)
+    if not weight.any():
+        raise DataError("none of the training pictures could be read")
+    views = x.shape[0]
+    fold = folds.folds(split.label, content=[str(name) for name in split.id], k=FOLDS, seed=parts.config.seed)
+    mean, scale = x.mean((0, 1), dtype=np.float64), x.std((0, 1), dtype=np.float64)
+    scale[scale < 1e-8] = 1.0
+    x = ((x - mean) / scale).astype(np.float32).reshape(-1, x.shape[2])
+    label, weight, fold = np.tile(split.label, (views, 1)), np.tile(weight, views), np.tile(fold, views)
+    seen = f"{len(split):,} pictures" + (" and their mirror images" if mirrored else "")
+    run.monitor.say(f"features: {x.shape[1]:,} of {seen}, {time.monotonic() - began:.0f} s")
+    run.monitor.status("solving for the last layer")
+    began = time.monotonic()
+    penalty, loss = logistic.best_penalty(x, label, weight, fold)
+    kernel, bias = logistic.fit(x, label, weight, penalty=penalty)
+    run.monitor.say(
+        f"penalty {penalty:.1e}, by {FOLDS}-fold cross-validation within train (loss {loss:.3f} there), "
+        f"{time.monotonic() - began:.0f} s"
+    )
+    kernel = kernel / scale[:, None]
+    dense = {"kernel": kernel.astype(np.float32), "bias": (bias - mean @ kernel).astype(np.float32)}
+    params: Tree = {**state.params, "head": {**state.params["head"], "dense": dense}}
+    return dataclasses.replace(state, params=parallel.put(parts.mesh, params, parts.config.parallel))
+
+
+def _features(
+    run: Run, state: TrainState, split: Split, *, mirrored: bool
+) -> tuple[Float[np.ndarray, "V N D"], Float[np.ndarray, " N"]]:
+    """(inputs of the last layer for each view of each picture, weights: 0 where a picture could not be read)."""
+    parts, stage = run.parts, run.parts.stages[0]
+
+    def see(params: Tree, model_state: Tree, image: UInt8[Array, "B H W 3"]) -> list[Float[Array, "B D"]]:
+        views = (image, image[:, :, ::-1]) if mirrored else (image,)
+        return [parts.model.last_inputs(params, model_state, parts.model.normalised(view)) for view in views]
+
+    jitted = jax.jit(see, compiler_options=parallel.compiler_options(parts.mesh))
+    found: list[np.ndarray] = []
+    weight = np.zeros(len(split), np.float32)
+    with _batches(parts, split, stage.image_size) as batches:
+        for host in batches:
+            run.stop.poll()
+            batch = parallel.shard(parts.mesh, host)
+            each = [parallel.to_host(x) for x in jitted(state.params, state.model_state, batch.image)]
+            found = found or [np.zeros((len(split), x.shape[1]), np.float32) for x in each]
+            real = host.index >= 0
+            for all_of, part in zip(found, each, strict=True):
+                all_of[host.index[real]] = part[real]
+            weight[host.index[real]] = host.weight[real]
+            run.monitor.progress(int(host.index.max()) + 1, len(split))
+    return np.stack(found), weight
+
+
+def _batches(parts: Parts, split: Split, size: int) -> pipeline.Loader:
+    config = parts.config
+    return pipeline.eval_batches(
+        split,
+        size=size,
+        crop=config.eval.crop,
+        fit=config.fit,
+        interpolation=config.eval.interpolation,
+        batch_size=config.eval.batch_size or config.batch_size,
+        workers=config.data.workers,
+        watch=Watch.of(config.data, parts.say),
+    )

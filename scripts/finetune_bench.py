@@ -1,0 +1,140 @@
+"""What starting from pretrained weights is worth: a probe, fine-tuning and training from nothing, side by side.
+
+    python scripts/finetune_bench.py faces=FOLDER things=FOLDER --weights=FOLDER   # docs/finetuning.json and its page
+    python scripts/finetune_bench.py page                                          # the page again, from the JSON
+
+`faces` is a small folder of faces by emotion, `things` one of CIFAR-10's pictures; --weights holds
+efficientnet_lite0_imagenet.safetensors and resnet20_cifar10.safetensors. Each run is a command that the page shows.
+Numbers are those of the split `test`, or of `val` where the data have no test; then the epoch was chosen on it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from noise_page import table
+
+from emojax import files
+from emojax.cli import runs
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD, PAGE = ROOT / "docs/finetuning.json", ROOT / "docs/finetuning.md"
+RECIPE = "finetune_pretrained.py"
+WAYS = {
+    "probe": "last layer solved, all else frozen",
+    "tuned": "head first, then all, lower layers slower",
+    "scratch": "from nothing, as many epochs",
+}
+CASES = {
+    "faces": {
+        "title": "faces, 7 emotions x 300, EfficientNet-Lite0 of ImageNet, 64 px",
+        "weights": "efficientnet_lite0_imagenet.safetensors",
+        "variants": {"probe": "", "tuned": "", "scratch": ":scratch"},
+        "knobs": ("--config.image_size=64",),
+    },
+    "things": {
+        "title": "CIFAR-10's pictures, 10 classes x 300, ResNet-20 of the whole CIFAR-10, 32 px",
+        "weights": "resnet20_cifar10.safetensors",
+        "variants": {"probe": ":resnet20", "tuned": ":resnet20", "scratch": ":resnet20_scratch"},
+        "knobs": (),
+    },
+    "things, other weights": {
+        "title": "CIFAR-10's pictures, 10 classes x 300, EfficientNet-Lite0 of ImageNet, 64 px",
+        "weights": "efficientnet_lite0_imagenet.safetensors",
+        "variants": {"probe": "", "tuned": "", "scratch": ":scratch"},
+        "knobs": ("--config.image_size=64",),
+    },
+}
+
+
+def command(case: str, way: str, seed: int, *, data: str, weights: Path, workdir: str) -> list[str]:
+    """The run as a user gives it, less the interpreter."""
+    about: dict[str, Any] = CASES[case]
+    verb = "probe" if way == "probe" else "train"
+    found = [verb, f"--config={RECIPE}{about['variants'][way]}", f"--workdir={workdir}", f"--config.data.path={data}"]
+    if way != "scratch":
+        found.append(f"--config.model.weights={weights / about['weights']}")
+    return [*found, f"--config.seed={seed}", *about["knobs"]]
+
+
+def one_run(case: str, way: str, seed: int, *, data: str, weights: Path) -> dict[str, Any]:
+    """Accuracy, macro-F1 and minutes of the whole command."""
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = str(Path(folder) / "run")
+        given = command(case, way, seed, data=data, weights=weights, workdir=workdir)
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-m", "emojax.cli", *given], check=True)
+        minutes = (time.monotonic() - began) / 60
+        found = runs.numbers(Path(workdir), "test") or runs.numbers(Path(workdir), "val")
+        split = "test" if (Path(workdir) / "report/test.json").is_file() else "val"
+    values = {name: round(found[name], 4) for name in ("accuracy", "macro_f1", "n")}
+    return {"seed": seed, "split": split, "minutes": round(minutes, 2), **values}
+
+
+def page(record: dict[str, Any]) -> str:
+    """docs/finetuning.md."""
+    parts = [_INTRO.format(cores=record["cores"])]
+    for case, rows in record["cases"].items():
+        split = next(iter(rows.values()))[0]["split"]
+        said = {"val": " (on `val`, on which the epoch was chosen too)", "test": " (on `test`)"}[split]
+        parts.append(f"## {CASES[case]['title']}{said}")
+        titles = ["", "accuracy, %", "macro-F1, %", "minutes", "seeds"]
+        parts.append(table(titles, [_row(way, rows[way]) for way in WAYS if way in rows]))
+    parts.append(_COMMANDS)
+    for way in WAYS:
+        shown = command("faces", way, 0, data="FOLDER", weights=Path("WEIGHTS"), workdir=f"runs/{way}")
+        parts.append(f"    emojax {' '.join(shown)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(way: str, found: list[dict[str, Any]]) -> list[str]:
+    numbers = [runs.mean_std([run[name] for run in found]) for name in ("accuracy", "macro_f1")]
+    minutes = f"{statistics.mean(run['minutes'] for run in found):.1f}"
+    return [f"{way}: {WAYS[way]}", *numbers, minutes, str(len(found))]
+
+
+_INTRO = """# What pretrained weights are worth
+
+Written by `scripts/finetune_bench.py`; docs/finetuning.json holds every run. `configs/finetune_pretrained.py` on few
+pictures, on {cores} CPU cores; mean ± standard deviation over seeds, which differ in everything random but the cut of
+the data. Minutes are those of the whole command, with the check of the data, compiling and the report. A probe is the
+same for every seed but for the folds that choose its penalty."""
+_COMMANDS = """## Commands
+
+Those of the first table:"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", help="page, or CASE=FOLDER; CASE is faces or things")
+    parser.add_argument("--weights", type=Path, help="folder of the weights")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    options = parser.parse_args()
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"cases": {}}
+    if options.cases != ["page"]:
+        if options.weights is None or not all("=" in case for case in options.cases):
+            parser.error("expected CASE=FOLDER ... and --weights=FOLDER")
+        record["cores"] = os.cpu_count()
+        for given in options.cases:
+            name, _, data = given.partition("=")
+            for case in [case for case in CASES if case.split(",")[0] == name]:
+                for way in options.ways:
+                    record["cases"].setdefault(case, {})[way] = [
+                        one_run(case, way, seed, data=data, weights=options.weights) for seed in options.seeds
+                    ]
+                    files.write_json(RECORD, record)
+    PAGE.write_text(page(record), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

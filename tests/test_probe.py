@@ -1,0 +1,126 @@
+"""The frozen-feature probe: its solver against scikit-learn, and the run that it leaves."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from sklearn.linear_model import LogisticRegression
+from test_pretrained import own_file
+
+from emojax import cli, data, logistic, models, paths, predict, probe, train
+from emojax.config import ModelConfig, StageConfig
+from emojax.data import pipeline
+from emojax.errors import ConfigError
+
+
+def clusters(n, *, classes=3, width=8, spread=1.5, seed=0):
+    rng = np.random.default_rng(seed)
+    centres, label = rng.normal(size=(classes, width)), rng.integers(classes, size=n)
+    x = (centres[label] + spread * rng.normal(size=(n, width))).astype(np.float32)
+    return x, np.eye(classes, dtype=np.float32)[label], np.ones(n, np.float32)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1e-2, 1e-4])
+def test_the_solver_finds_what_scikit_learn_finds(penalty):
+    x, target, weight = clusters(400)
+    weight[::3] = 2.5
+    kernel, bias = logistic.fit(x, target, weight, penalty=penalty)
+    other = LogisticRegression(C=1 / (weight.sum() * penalty), tol=1e-8, max_iter=5000)
+    other.fit(x, target.argmax(1), sample_weight=weight)
+    np.testing.assert_allclose(kernel - kernel.mean(1, keepdims=True), other.coef_.T, atol=2e-3)
+    np.testing.assert_allclose(bias - bias.mean(), other.intercept_ - other.intercept_.mean(), atol=2e-3)
+
+
+def test_labels_may_be_shares_and_rows_may_weigh_nothing():
+    """A label of two halves is the same as the row twice, once with each class; weight 0 is no row."""
+    x, target, weight = clusters(60)
+    target[:20] = [0.5, 0.5, 0.0]
+    twice = np.concatenate([np.arange(60), np.arange(20)])
+    single = target[twice].copy()
+    single[:20], single[60:] = [1, 0, 0], [0, 1, 0]
+    halves = np.ones(80, np.float32)
+    halves[:20] = halves[60:] = 0.5
+    expected = logistic.fit(x[twice], single, halves, penalty=0.01)
+    np.testing.assert_allclose(logistic.fit(x, target, weight, penalty=0.01)[0], expected[0], atol=1e-3)
+    more = np.concatenate([x, 100 * x]), np.concatenate([target, target]), np.repeat([1.0, 0.0], 60)
+    np.testing.assert_allclose(logistic.fit(*more, penalty=0.01)[0], expected[0], atol=1e-3)
+
+
+def test_the_penalty_is_the_one_that_generalises():
+    """Sixty columns of noise beside two that tell: too weak a penalty learns the noise by heart."""
+    x, target, weight = clusters(90, width=2, spread=0.7)
+    rng = np.random.default_rng(1)
+    x = np.concatenate([x, rng.normal(size=(90, 60)).astype(np.float32)], axis=1)
+    found, loss = logistic.best_penalty(x, target, weight, np.arange(90) % 5)
+    assert 1e-3 < found < 10
+    for penalty in (10.0, 1e-5):
+        assert logistic.best_penalty(x, target, weight, np.arange(90) % 5, penalties=[penalty])[1] > loss
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    """(config, workdir, recipe) of a probe of random features, which tell colours apart nevertheless."""
+    folder = tmp_path_factory.mktemp("probe")
+    data = tiny.make_folder(folder / "data")
+    config = tiny.config(data, stages=(StageConfig(epochs=1),))
+    arrays = own_file(folder / "w.safetensors", config.model, 3)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(folder / "w.safetensors")))
+    train.run(probe.config_of(config), folder / "run", prepare=probe.solved)
+    return config, folder / "run", arrays
+
+
+def test_only_the_last_layer_is_new(probed):
+    _, run, arrays = probed
+    found = paths.flatten(predict.load(run).weights)
+    for path, array in found.items():
+        same = np.array_equal(array, arrays[path])
+        assert same != path.startswith("params/head/dense/"), path
+    assert json.loads((run / "report/test.json").read_text())["accuracy"] == 1.0
+    assert "penalty" in (run / "log.txt").read_text()
+
+
+def test_the_layer_is_the_regression_on_its_inputs(probed):
+    """Features by hand, a plain regression on them with scikit-learn, and the same probabilities."""
+    config, run, _ = probed
+    classifier = predict.load(run)
+    split = data.open_dataset(config.data).splits["train"]
+    with pipeline.eval_batches(split, size=config.image_size, crop=1.0, batch_size=len(split)) as batches:
+        image = next(iter(batches)).image
+    both, label = jnp.concatenate([image, image[:, :, ::-1]]), split.label.argmax(1)
+    weights = classifier.weights
+    model = classifier._model
+    x = np.asarray(model.last_inputs(weights["params"], weights["model_state"], model.normalised(both)), np.float64)
+    x = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1)  # some channels are 0 for all
+    penalty = float((run / "log.txt").read_text().partition("penalty ")[2].split(",")[0])
+    other = LogisticRegression(C=1 / (len(x) * penalty), tol=1e-8, max_iter=5000).fit(x, np.tile(label, 2))
+    each = other.predict_proba(x).reshape(2, len(split), 3).mean(0)
+    np.testing.assert_allclose(classifier.predict_split(split).probs, each, atol=0.02)
+
+
+def test_a_finished_probe_says_so_and_an_interrupted_one_goes_on(probed, capsys):
+    config, run, _ = probed
+    before = (run / "report/test.json").read_text()
+    train.run(probe.config_of(config), run, prepare=probe.solved)
+    assert "This run is finished" in capsys.readouterr().err
+    (run / "finished.json").unlink()
+    train.run(probe.config_of(config), run, prepare=lambda *_: pytest.fail("it was solved already"))
+    assert json.loads((run / "report/test.json").read_text())["accuracy"] == json.loads(before)["accuracy"]
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a recipe
+def test_what_cannot_be_probed_is_refused(probed, tmp_path, capsys):
+    config, *_ = probed
+    with pytest.raises(ConfigError, match=r"needs pretrained weights"):
+        probe.config_of(dataclasses.replace(config, model=ModelConfig()))
+    assert cli.main(["probe", "--config=configs/emoji.py", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert "config.model.weights" in capsys.readouterr().err
+    for head in ("cosine", ""):
+        knobs = {"head": "cosine"} if head else {"importance": 1}
+        model = models.build(dataclasses.replace(config.model, weights="", **knobs), 3)
+        params, stats = model.init(jax.random.key(0), 32)
+        with pytest.raises(ConfigError, match="does not end with one dense layer"):
+            model.last_inputs(params, stats, jnp.zeros((1, 32, 32, 3)))
