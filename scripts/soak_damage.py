@@ -78,9 +78,14 @@ def crash_points(setting: Setting, first: int) -> Iterator[Unit]:
     yield from _tests(setting, first, "test_crash_points.py")
 
 
-def _tests(setting: Setting, first: int, name: str) -> Iterator[Unit]:
+def data_faults(setting: Setting, first: int) -> Iterator[Unit]:
+    """Images and names that are not what they should be."""
+    yield from _tests(setting, first, "test_data_faults.py", marked="slow or not slow")
+
+
+def _tests(setting: Setting, first: int, name: str, *, marked: str = "slow") -> Iterator[Unit]:
     out = setting.folder / f"{name}.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "slow", f"tests/faults/{name}", f"--junitxml={out}"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marked, f"tests/faults/{name}", f"--junitxml={out}"]
     subprocess.run(command, cwd=ROOT, check=False)
     for case in list(ET.parse(out).getroot().iter("testcase"))[first:]:  # noqa: S314
         wrong = [node.get("message", "") for node in case if node.tag in ("failure", "error", "skipped")]

@@ -21,7 +21,8 @@ What a run survives, in counts. `python scripts/soak.py SECTION` runs a section 
 from there, and every failure is listed.
 
 "Bit-identical" holds for one machine, one number of devices and one version of jaxlib: XLA splits sums by the number of
-threads. Moments and places are drawn from seeds; when a process meets them depends on the machine.
+threads. Moments and places are drawn from seeds; when a process meets them depends on the machine. "Source" is a digest
+of emojax's own modules.
 """
 
 
@@ -56,10 +57,12 @@ def _section(name: str, values: dict[str, Any]) -> str:
         parts.append("Failures:\n\n" + "\n".join(lines))
     machine, versions = values["machine"], values["versions"]
     load = f", load up to {values['load']:g}" if "load" in values else ""
+    sources = values["sources"]
+    code = f"source {sources[0]}" if len(sources) == 1 else f"{len(sources)} states of the source, {', '.join(sources)}"
     parts.append(
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB{load}; "
         + ", ".join(f"{package} {version}" for package, version in versions.items())
-        + "."
+        + f"; {code}."
     )
     return "\n\n".join(parts)
 

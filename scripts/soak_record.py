@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -50,16 +51,26 @@ def versions() -> dict[str, str]:
     return found | {name: importlib.metadata.version(name) for name in names}
 
 
+def source() -> str:
+    """Digest of emojax's own modules: which code was counted."""
+    total = hashlib.sha256()
+    for path in sorted((ROOT / "emojax").rglob("*.py")):
+        total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return total.hexdigest()[:12]
+
+
 class Record:
     """One section of the file."""
 
     def __init__(self, section: str, *, what: str, bar: str, path: Path = OUTPUT, fresh: bool = False) -> None:
-        """Goes on with what is there, if it was counted on this machine with these versions; else begins anew."""
+        """Goes on with what is there, if it was counted on this machine with these versions; else begins anew. Whether
+        emojax itself was the same all along can be seen in `sources`."""
         self._path, self._section = path, section
         here = {"machine": machine(), "versions": versions()}
         old = read(path).get(section, {})
         if fresh or any(old.get(name) != value for name, value in here.items()):
             old = {"units": 0, "done": 0, "passed": 0, "counts": {}, "measured": [], "failures": [], "seconds": 0.0}
+        self._source = source()
         self.values: dict[str, Any] = {"what": what, "bar": bar} | old | {"what": what, "bar": bar} | here
 
     def add(self, unit: Unit, seconds: float) -> None:
@@ -72,6 +83,7 @@ class Record:
             values["counts"][name] = values["counts"].get(name, 0) + count
         values["measured"] += unit.measured
         values["failures"] += unit.failures
+        values["sources"] = sorted({*values.get("sources", []), self._source})
         values["seconds"] = round(values["seconds"] + seconds, 1)
         values["load"] = max(values.get("load", 0.0), round(os.getloadavg()[0], 1))
         values["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()

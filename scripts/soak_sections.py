@@ -101,6 +101,13 @@ SECTIONS = {
         "The tests of tests/faults/test_controls.py, counted: the run's average, a moment of Adam, a batch "
         "statistic, a weight, the records seen, the position in the data, the random key.",
     ),
+    "data faults": Section(
+        soak_damage.data_faults,
+        18,
+        "corrupt images at 0.1, 1 and 10 %, decompression bombs, odd images, hostile names and CSV paths, changed data",
+        "all: exact counts and tensors; bombs < 0.5 s and < 100 MB",
+        "The tests of tests/faults/test_data_faults.py, counted.",
+    ),
     "devices": Section(
         soak_scale.devices,
         21,

@@ -98,7 +98,7 @@ def test_the_layer_is_the_regression_on_its_inputs(probed):
     penalty = float((run / "log.txt").read_text().partition("penalty ")[2].split(",")[0])
     other = LogisticRegression(C=1 / (len(x) * penalty), tol=1e-8, max_iter=5000).fit(x, np.tile(label, 2))
     each = other.predict_proba(x).reshape(2, len(split), 3).mean(0)
-    np.testing.assert_allclose(classifier.predict_split(split).probs, each, atol=0.02)
+    np.testing.assert_allclose(classifier.predict_split(split, batch_size=16).probs, each, atol=0.02)
 
 
 def test_a_finished_probe_says_so_and_an_interrupted_one_goes_on(probed, capsys):
