@@ -41,7 +41,7 @@ def get_config() -> Config:
             erase=0.3,
             erase_area=(0.02, 0.2),
         ),
-        # The network of fer2013.py; labels that say how sure the crowd was need no smoothing.
+        # The network of fer2013_15min.py; labels that say how sure the crowd was need no smoothing.
         model=ModelConfig(
             name="resnet18",
             stem="small2",

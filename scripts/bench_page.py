@@ -26,8 +26,8 @@ MEANING = {
     "512 MiB as RGB) and outside the clock, so its batches begin with pixels; the peer keeps the PNGs in memory and "
     "decodes one for every sample. Without worker processes emojax loads in two threads and the `DataLoader` in its "
     "one process; only the rows with 2 worker processes each have equal workers.",
-    "run": "One epoch of the `fer2013` recipe from the command to the files: start, compiling, training, evaluation, "
-    "checkpoint and report, against a plain PyTorch script with the same network and transforms. bfloat16: "
+    "run": "One epoch of the `fer2013_15min` recipe from the command to the files: start, compiling, training, "
+    "evaluation, checkpoint and report, against a plain PyTorch script with the same network and transforms. bfloat16: "
     "`model.products=bfloat16` for emojax, autocast for torch.",
     "startup": "Whole processes. First start: nothing was compiled before, and the files are in the page cache; second "
     "start: the same command again. Both sides may write bytecode, as Python does by default. A ceiling is asked of "

@@ -1,4 +1,4 @@
-"""A whole training run as a plain PyTorch script: the model and transforms of configs/fer2013.py, for one epoch.
+"""A whole training run as a plain PyTorch script: the model and transforms of configs/fer2013_15min.py, for one epoch.
 
     PEER_PYTHON scripts/bench_peer_run.py --data=FOLDER --out=FILE.pt --workers=2 --precision=bfloat16
 

@@ -77,7 +77,7 @@ FACES = {
         "erase_area": [0.02, 0.15],
     },
 }
-"""The training transforms of configs/fer2013.py."""
+"""The training transforms of configs/fer2013_15min.py."""
 
 FER_NETWORK = {"depths": (1, 2, 2, 1), "widths": (32, 64, 128, 256), "dropout": 0.2}
 FER_TRAINING = {"learning_rate": 0.1, "weight_decay": 5e-4, "smoothing": 0.1}

@@ -1,7 +1,7 @@
 """Runs a recipe with several seeds and records what came out in docs/measured.json, the source of the README's numbers.
 
     python scripts/measure.py emoji --seeds 0 1 2
-    python scripts/measure.py fer2013 --seeds 0 --config.data.path=FOLDER
+    python scripts/measure.py convnext_tiny --seeds 0 --config.data.path=FOLDER
 
 Further --config... arguments go to the runs. Seconds are wall time of the whole command, imports and report included.
 """

@@ -200,7 +200,7 @@ def test_memory_is_measured_in_the_variants_of_the_speed_rows():
 def test_the_peers_run_is_the_recipe():
     from emojax import recipes
 
-    recipe = recipes.load(str(ROOT / "configs/fer2013.py"))
+    recipe = recipes.load(str(ROOT / "configs/fer2013_15min.py"))
     run = recipes.load(str(ROOT / "scripts/bench_recipe.py"), "faces")
     faces = bench_works.FACES
     assert (faces["size"], faces["batch"]) == (recipe.stages[-1].image_size, recipe.batch_size) == (48, run.batch_size)

@@ -47,25 +47,19 @@ class Linear(nn.Module):
         if self.norm:
             features = layers.LayerNorm(name="norm")(features)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
-        return layers.Dense(self.classes, name="dense")(dropped), features, (x,)
+        return self.logits(dropped), features, (x,)
+
+    def logits(self, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
+        return layers.Dense(self.classes, name="dense")(x)
 
 
-class Cosine(nn.Module):
-    """Pool, layer norm where the body leaves that to its head, dropout, then 30 times the cosine between the features
-    and a vector per class, the columns of `dense/kernel`; no bias. LDAM (Cao et al. 2019, arXiv:1906.07413) wants
-    logits of one scale for its margins; NormFace (Wang et al. 2017, arXiv:1704.06369)."""
+class Cosine(Linear):
+    """As `Linear`, but the logits are 30 times the cosine between the features and a vector per class, the columns of
+    `dense/kernel`; no bias. LDAM (Cao et al. 2019, arXiv:1906.07413) wants logits of one scale for its margins;
+    NormFace (Wang et al. 2017, arXiv:1704.06369)."""
 
-    classes: int
-    dropout: float
-    norm: bool
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B Y X D"], train: bool, pooled: Any = None) -> Output:
-        features = pool(x, pooled)
-        if self.norm:
-            features = layers.LayerNorm(name="norm")(features)
-        dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
-        return COSINE_SCALE * Directions(self.classes, name="dense")(dropped), features, (x,)
+    def logits(self, x: Float[Array, "B D"]) -> Float[Array, "B K"]:
+        return COSINE_SCALE * Directions(self.classes, name="dense")(x)
 
 
 class Directions(nn.Module):
