@@ -90,7 +90,9 @@ def run(
         state, loop = _start(run)
         opening.introduce(parts, state, monitor, folder, owed=loop.owed)
         if int(state.step) == 0:
+            began = time.monotonic()
             state = prepare(run, state)
+            loop.seconds = time.monotonic() - began
         loop = _train(run, state, loop)
         ending = finish.Ending(
             seconds=loop.seconds,

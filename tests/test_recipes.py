@@ -36,7 +36,10 @@ EVERY_VARIANT = [
     "affectnet_convnext_large.py:layer_decay",
     "squeezenet_inspired.py:before",
     "resnet_inspired.py:before",
-    *(f"finetune_pretrained.py:{name}" for name in ("squeezenet", "resnet20", "convnext", "scratch")),
+    *(
+        f"finetune_pretrained.py:{name}"
+        for name in ("squeezenet", "resnet20", "convnext", "scratch", "resnet20_scratch")
+    ),
     *(f"convnext_tiny_scratch.py:{name}" for name in ("size128", "size176", "resnet34", "resnet50", "linear_head")),
     *(f"convnext_tiny_scratch.py:{name}" for name in ("lower_drop", "gamma3", "no_mixing")),
     *(f"convnext_tiny_scratch.py:{name}" for name in ("no_randaugment", "never_stop", "ce", "no_ema", "decay_all")),
