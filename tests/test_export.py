@@ -53,7 +53,7 @@ def test_an_export_that_says_something_else_is_not_written(tmp_path, monkeypatch
 
 
 def test_the_gate_counts_decisions_and_never_passes_nan():
-    seen = gate.Pictures(np.zeros((2, 1, 1, 3), np.uint8), 0)
+    seen = gate.Pictures(np.zeros((2, 1, 1, 3), np.uint8), 0, 0)
     expected = np.array([[0.6, 0.4], [0.5, 0.5]], np.float32)
     turned = gate.compare(seen, expected, expected[:, ::-1].copy(), quantity="probs", runtime="x")
     assert turned.decisions_differ == 1, "the second is a tie"
@@ -64,7 +64,20 @@ def test_the_gate_counts_decisions_and_never_passes_nan():
             gate.require("file", gate.compare(seen, expected, bad, quantity="probs", runtime="x"))
 
 
-def test_pictures_are_val_cycled_and_noise(tmp_path):
+def test_the_gate_compares_log_probabilities_too():
+    """An answer that is 1 to four digits hides logits that are wrong."""
+    seen = gate.Pictures(np.zeros((1, 1, 1, 3), np.uint8), 0, 0)
+    expected, found = np.array([[1, 1e-9]], np.float32), np.array([[1, 2e-9]], np.float32)
+    agreement = gate.compare(seen, expected, found, quantity="probs", runtime="x")
+    assert agreement.max_difference < 1e-8 and not agreement.decisions_differ
+    assert agreement.also["log_probs"]["max_difference"] == pytest.approx(np.log(2), rel=1e-6)
+    with pytest.raises(ExportError, match=r"log_probs differ by up to 0\.69"):
+        gate.require("file", agreement)
+    nothing = gate.compare(seen, expected * [[1, 0]], expected * [[1, 1e-30]], quantity="probs", runtime="x")
+    gate.require("file", nothing)  # what float32 cannot tell from 0
+
+
+def test_pictures_are_all_different(tmp_path):
     data = make_folder(tmp_path / "data", per_class=2)
     run = make(tmp_path / "run", data=data)
     from emojax.data import open_dataset
@@ -72,9 +85,21 @@ def test_pictures_are_val_cycled_and_noise(tmp_path):
     classifier = emojax.load(run)
     val = open_dataset(classifier.config.data).splits["val"]
     seen = gate.pictures(classifier, val, 40)
-    assert seen.images.shape == (40, 16, 16, 3) and seen.from_val == 30
-    np.testing.assert_array_equal(seen.images[:12], seen.images[12:24])
-    assert gate.pictures(classifier, None, 5).from_val == 0
+    assert seen.images.shape == (40, 16, 16, 3) and (seen.from_val, seen.changed) == (12, 18)
+    assert len({picture.tobytes() for picture in seen.images}) == 40 == seen.distinct
+    blue = seen.images[:12].astype(float)  # a change keeps what the picture shows
+    nearest = [np.abs(picture.mean((0, 1)) - blue.mean((1, 2))).mean(1).min() for picture in seen.images[12:30]]
+    assert max(nearest) < 40
+    np.testing.assert_array_equal(seen.images, gate.pictures(classifier, val, 40).images)
+    twice = val.take(np.array([0, 0, 1, 1]))
+    again = gate.pictures(classifier, twice, 40)
+    assert (again.from_val, again.changed, again.distinct) == (2, 28, 40)
+    assert (gate.pictures(classifier, val, 8).from_val, gate.pictures(classifier, val, 8).changed) == (6, 0)
+    nothing = gate.pictures(classifier, None, 5)
+    assert (nothing.from_val, nothing.changed, nothing.distinct) == (0, 0, 5)
+    found = export.run(run, tmp_path / "out", ["stablehlo"], val=val, images=40)["stablehlo"]
+    assert (found["images"], found["distinct"], found["from_val"], found["changed"]) == (40, 40, 12, 18)
+    assert found["also"]["log_probs"]["max_difference"] < 1e-4
 
 
 def test_what_cannot_be_exported_is_told(tmp_path):
@@ -105,10 +130,21 @@ def test_the_command_and_its_manifest(tmp_path, capsys):
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["class_names"] == ["blue", "green", "red"] and manifest["preprocessing"]["image_size"] == 32
     assert manifest["files"].keys() == {"README.md", "torch.safetensors", "weights.safetensors"}
-    assert manifest["exports"]["safetensors"]["target"]["name"] == "convnext_atto"
+    exported = manifest["exports"]["safetensors"]
+    assert exported["target"]["name"] == "convnext_atto" and exported["distinct"] == 8
+    assert exported["also"].keys() == {"probs"}
     assert (run / "data_check.json").is_file() and not (out / "data_check.json").exists()
     assert cli.main(["evaluate", f"--workdir={out}"]) == 0
     assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
+
+
+def exported(config):
+    """(state dict of random arrays, target) as `models.to_torch` gives them."""
+    network = models.build(config, 3)
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), 224))
+    rng = np.random.default_rng(0)
+    params, state = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape, np.float32), shapes)
+    return models.to_torch(config, params, state, image_size=224)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -141,6 +177,45 @@ def test_timm_and_torchvision_load_what_was_exported(tmp_path, name):
     run = make(tmp_path / "run", model=ModelConfig(name=name, **sizes), size=64)
     found = export.run(run, tmp_path / "out", ["safetensors"], val=None, images=4)["safetensors"]
     assert found["runtime"].startswith(("timm", "torchvision")) and found["max_difference"] < found["tolerance"] < 1e-2
+
+
+PADDED = {
+    ("efficientnet_lite0", "same", 1e-3): ("timm", "tf_efficientnet_lite0", {}),
+    ("efficientnet_b0", "same", 1e-3): ("timm", "tf_efficientnet_b0", {}),
+    ("efficientnet_b0", "same", 0.0): ("timm", "tf_efficientnet_b0", {"bn_eps": 1e-5}),
+    ("efficientnet_b0", "equal", 1e-3): ("timm", "efficientnet_b0", {"bn_eps": 1e-3}),
+    ("efficientnet_b0", "", 1e-5): ("timm", "efficientnet_b0", {}),
+    ("mobilenetv3_small", "same", 0.0): ("timm", "tf_mobilenetv3_small_100", {}),
+    ("mobilenetv3_large", "same", 1e-3): ("timm", "tf_mobilenetv3_large_100", {}),
+    ("mobilenetv3_small", "", 1e-5): ("timm", "mobilenetv3_small_100", {}),
+    ("mobilenetv3_small", "", 1e-3): ("torchvision", "mobilenet_v3_small", {}),
+}
+"""(network, padding, epsilon) -> who has it, under which name, with which arguments."""
+
+
+@pytest.mark.parametrize("padded", PADDED, ids=str)
+def test_padding_and_epsilon_choose_the_network(padded):
+    name, padding, epsilon = padded
+    config = ModelConfig(name=name, padding=padding, norm_epsilon=epsilon)
+    there, target = exported(config)
+    assert (target.library, target.name, target.arguments) == PADDED[padded]
+    if name.startswith("mobilenetv3"):
+        wide = there["classifier.0.weight" if target.library == "torchvision" else "conv_head.weight"]
+        assert wide.ndim == (2 if target.library == "torchvision" else 4)
+        assert any(key.startswith("features.") for key in there) == (target.library == "torchvision")
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("padded", PADDED, ids=str)
+def test_timm_pads_what_was_exported_as_it_was_trained(tmp_path, padded):
+    """An odd side, on which both ways of padding differ in every map."""
+    pytest.importorskip(PADDED[padded][0])
+    name, padding, epsilon = padded
+    config = ModelConfig(name=name, padding=padding, norm_epsilon=epsilon)
+    run = make(tmp_path / "run", model=config, size=65, spread=0.01)  # logits below 10
+    found = export.run(run, tmp_path / "out", ["safetensors"], val=None, images=4)["safetensors"]
+    assert found["runtime"].startswith(PADDED[padded][0]) and found["target"]["name"] == PADDED[padded][1]
+    assert found["max_difference"] < 1e-4 == found["tolerance"]
 
 
 @pytest.mark.slow

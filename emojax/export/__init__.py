@@ -79,7 +79,7 @@ def run(
     stored = read(source, which=which)
     classifier = predict.load(source, which=which, views=views, decision=decision)
     seen = gate.pictures(classifier, val, images)
-    say(f"comparing on {images} pictures, {seen.from_val} of val and {images - seen.from_val} of noise")
+    say(f"comparing on {seen.text()}")
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         folder = work / "export"
@@ -146,6 +146,11 @@ class _Job:
         return gate.run(
             lambda x: np.asarray(call(weights["params"], weights["model_state"], jnp.asarray(x))), self.seen.images
         )
+
+    def calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """The probabilities of logits [N, K] of one view, with what `emojax calibrate` has stored."""
+        probs = np.asarray(jax.nn.softmax(logits, axis=-1))
+        return scaling.rescaled(self.classifier.decision.scaling, probs) if self.classifier.decision else probs
 
     def judged(self, name: str, agreement: gate.Agreement) -> dict[str, Any]:
         gate.require(NAMES[name], agreement)
@@ -232,7 +237,8 @@ def _safetensors(job: _Job) -> dict[str, Any]:
 
     expected = gate.run(lambda x: np.asarray(ours(normal(x))), job.seen.images)
     found = gate.run(lambda x: function(normal(x)), job.seen.images)
-    agreement = gate.compare(job.seen, expected, found, quantity="logits", runtime=runtime)
+    also = {"probs": (job.calibrated(expected), job.calibrated(found))}
+    agreement = gate.compare(job.seen, expected, found, quantity="logits", runtime=runtime, also=also)
     return job.judged("safetensors", agreement) | {"target": dataclasses.asdict(target), "calibrated": False}
 
 
