@@ -86,17 +86,17 @@ def test_pictures_are_all_different(tmp_path):
     val = open_dataset(classifier.config.data).splits["val"]
     seen = gate.pictures(classifier, val, 40)
     assert seen.images.shape == (40, 16, 16, 3) and (seen.from_val, seen.changed) == (12, 18)
-    assert len({picture.tobytes() for picture in seen.images}) == 40 == seen.distinct
+    assert len({picture.tobytes() for picture in seen.images}) == 40 == seen.counts()["distinct"]
     blue = seen.images[:12].astype(float)  # a change keeps what the picture shows
     nearest = [np.abs(picture.mean((0, 1)) - blue.mean((1, 2))).mean(1).min() for picture in seen.images[12:30]]
     assert max(nearest) < 40
     np.testing.assert_array_equal(seen.images, gate.pictures(classifier, val, 40).images)
     twice = val.take(np.array([0, 0, 1, 1]))
     again = gate.pictures(classifier, twice, 40)
-    assert (again.from_val, again.changed, again.distinct) == (2, 28, 40)
+    assert (again.from_val, again.changed, again.counts()["distinct"]) == (2, 28, 40)
     assert (gate.pictures(classifier, val, 8).from_val, gate.pictures(classifier, val, 8).changed) == (6, 0)
     nothing = gate.pictures(classifier, None, 5)
-    assert (nothing.from_val, nothing.changed, nothing.distinct) == (0, 0, 5)
+    assert (nothing.from_val, nothing.changed, nothing.counts()["distinct"]) == (0, 0, 5)
     found = export.run(run, tmp_path / "out", ["stablehlo"], val=val, images=40)["stablehlo"]
     assert (found["images"], found["distinct"], found["from_val"], found["changed"]) == (40, 40, 12, 18)
     assert found["also"]["log_probs"]["max_difference"] < 1e-4
@@ -126,7 +126,7 @@ def test_the_command_and_its_manifest(tmp_path, capsys):
     run = make(tmp_path / "run", model=four, size=32, data=make_folder(tmp_path / "data", per_class=2))
     out = tmp_path / "out"
     assert cli.main(["export", f"--workdir={run}", str(out), "--format=bundle,safetensors", "--images=8"]) == 0
-    assert "6 of val and 2 of noise" in capsys.readouterr().out
+    assert "8 pictures (8 different): 6 of val, 2 of noise" in capsys.readouterr().out
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["class_names"] == ["blue", "green", "red"] and manifest["preprocessing"]["image_size"] == 32
     assert manifest["files"].keys() == {"README.md", "torch.safetensors", "weights.safetensors"}

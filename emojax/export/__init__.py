@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax import bundle, models, predict, views as views_lib
+from emojax import bundle, combine, models, predict, scaling as scaling_lib, views as views_lib
 from emojax.errors import ConfigError, DataError, ExportError, WorkdirError
 from emojax.export import bundle_file, gate, onnx_file, stablehlo, torch_file
 from emojax.export.gate import Pictures
@@ -149,8 +149,8 @@ class _Job:
 
     def calibrated(self, logits: np.ndarray) -> np.ndarray:
         """The probabilities of logits [N, K] of one view, with what `emojax calibrate` has stored."""
-        probs = np.asarray(jax.nn.softmax(logits, axis=-1))
-        return scaling.rescaled(self.classifier.decision.scaling, probs) if self.classifier.decision else probs
+        probs = combine.softmax(logits)
+        return scaling_lib.rescaled(self.classifier.decision.scaling, probs) if self.classifier.decision else probs
 
     def judged(self, name: str, agreement: gate.Agreement) -> dict[str, Any]:
         gate.require(NAMES[name], agreement)
@@ -170,7 +170,7 @@ class _Job:
 
 def _bundle(job: _Job) -> dict[str, Any]:
     bundle_file.write_weights(job.path("bundle"), job.stored)
-    return {"file": NAMES["bundle"], "images": len(job.seen.images), "bit_identical": True, "runtime": "emojax.load"}
+    return {"file": NAMES["bundle"], "bit_identical": True, "runtime": "emojax.load", **job.seen.counts()}
 
 
 def _reload(job: _Job, folder: Path) -> None:

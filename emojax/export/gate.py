@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-import cv2
 import numpy as np
+from PIL import Image
 
-from emojax.data import pipeline
+from emojax.data import geometry, pipeline
 from emojax.errors import ExportError
 from emojax.predict import Classifier
 from emojax.types import Split
@@ -37,16 +37,18 @@ class Pictures:
     from_val: int
     changed: int
 
-    @property
-    def distinct(self) -> int:
-        """How many of them are different."""
-        return len({image.tobytes() for image in self.images})
+    def counts(self) -> dict[str, int]:
+        """How many there are, and of what kind; `distinct`: how many are different."""
+        distinct = len({image.tobytes() for image in self.images})
+        return {"images": len(self.images), "distinct": distinct, "from_val": self.from_val, "changed": self.changed}
 
     def text(self) -> str:
         """What they are, in words."""
-        noise = len(self.images) - self.from_val - self.changed
-        changed = f", {self.changed} of these that were changed" if self.changed else ""
-        return f"{len(self.images)} pictures ({self.distinct} different): {self.from_val} of val{changed}, {noise} noise"
+        count = self.counts()
+        changed = f"{self.changed} changed ones of these, " if self.changed else ""
+        noise = count["images"] - self.from_val - self.changed
+        of_val = f"{self.from_val} of val, {changed}"
+        return f"{count['images']} pictures ({count['distinct']} different): {of_val}{noise} of noise"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,7 +96,9 @@ def pictures(classifier: Classifier, val: Split | None, count: int) -> Pictures:
         found.setdefault(image.tobytes(), image)
     changed = len(found) - len(own)
     noise = rng.integers(0, 256, (count - len(found), size, size, 3), np.uint8)
-    return Pictures(np.concatenate([np.reshape([*found.values()], (-1, size, size, 3)), noise]).astype(np.uint8), len(own), changed)
+    return Pictures(
+        np.concatenate([np.reshape([*found.values()], (-1, size, size, 3)), noise]).astype(np.uint8), len(own), changed
+    )
 
 
 def _seen(classifier: Classifier, split: Split) -> np.ndarray:
@@ -118,12 +122,10 @@ def _batches(classifier: Classifier, split: Split) -> pipeline.Loader:
 def _changed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random half to all of the picture, perhaps mirrored, in another light, and with noise."""
     size = len(image)
-    side = int(rng.integers((size + 1) // 2, size + 1))
-    top, left = rng.integers(0, size - side + 1, 2)
-    part = image[top : top + side, left : left + side]
-    if rng.random() < 0.5:
-        part = part[:, ::-1]
-    whole = cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    side = float(rng.uniform(0.5, 1)) * size
+    left, top = rng.uniform(0, size - side, 2)
+    part = geometry.resize(Image.fromarray(image), size, box=(left, top, left + side, top + side))
+    whole = np.asarray(part, np.float32)[:, :: int(rng.choice((1, -1)))]
     light = rng.uniform(0.8, 1.25) * whole + rng.normal(0, 4, whole.shape)
     return light.round().clip(0, 255).astype(np.uint8)
 
@@ -152,9 +154,20 @@ def compare(
     pairs = dict(also or {})
     if quantity == "probs":
         pairs["log_probs"] = _logs(expected), _logs(found)
-    more = {name: dict(zip(("max_difference", "tolerance"), _distance(*pair), strict=True)) for name, pair in pairs.items()}
+    more = {
+        name: dict(zip(("max_difference", "tolerance"), _distance(*pair), strict=True)) for name, pair in pairs.items()
+    }
     return Agreement(
-        len(seen.images), seen.distinct, seen.from_val, seen.changed, largest, differ, quantity, runtime, tolerance, more
+        len(seen.images),
+        seen.distinct,
+        seen.from_val,
+        seen.changed,
+        largest,
+        differ,
+        quantity,
+        runtime,
+        tolerance,
+        more,
     )
 
 

@@ -64,8 +64,8 @@ def to_torch(
 
 def _name(module: str, rules: Rules, library: str) -> str:
     """The name that `library` has for the module which the rules turn into the path `module`: torchvision's begin with
-    "features" or "classifier.". The first of several, since what is special comes first in the rules, and names of neither library
-    last."""
+    "features" or "classifier.". The first of several, since what is special comes first in the rules, and names of
+    neither library last."""
     found: list[str] = []
     for regex, template in rules:
         match = re.fullmatch(re.escape(template).replace(r"\{\}", r"(\d+)"), module)
