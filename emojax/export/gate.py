@@ -158,16 +158,13 @@ def compare(
         name: dict(zip(("max_difference", "tolerance"), _distance(*pair), strict=True)) for name, pair in pairs.items()
     }
     return Agreement(
-        len(seen.images),
-        seen.distinct,
-        seen.from_val,
-        seen.changed,
-        largest,
-        differ,
-        quantity,
-        runtime,
-        tolerance,
-        more,
+        **seen.counts(),
+        max_difference=largest,
+        decisions_differ=differ,
+        quantity=quantity,
+        runtime=runtime,
+        tolerance=tolerance,
+        also=more,
     )
 
 
