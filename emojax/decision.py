@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from emojax import checkpoint, checkpoint_meta, conformal, files, metrics, scaling, selective
+from emojax import checkpoint_meta, conformal, files, metrics, scaling, selective
 from emojax.conformal import Sets
 from emojax.errors import ConfigError, DataError
 from emojax.scaling import Scaling
@@ -224,16 +224,23 @@ def write(
         "sets": {**dataclasses.asdict(decision.sets), "limit": "inf" if math.isinf(limit) else limit},
     }
     values = files.parse_json(json.dumps(values))
-    path = workdir / checkpoint.RESULT / FILE
+    path = file(workdir)
     files.write_json(path, {**values, "seal": checkpoint_meta.seal(values)})
     return path
+
+
+def file(workdir: Path) -> Path:
+    """Where a decision lies in a work directory: with the run's result."""
+    from emojax import checkpoint  # brings Orbax, which who opens a bundle does not wait for
+
+    return workdir / checkpoint.RESULT / FILE
 
 
 def stored(workdir: Path) -> Any:
     """What lies stored with a run's result, for `parse`; None = nothing.
 
     Raises `DataError` when the file is not JSON."""
-    path = workdir / checkpoint.RESULT / FILE
+    path = file(workdir)
     if not path.is_file():
         return None
     try:
@@ -259,14 +266,14 @@ def parse(
     """
     if values is None:
         return None, ""
-    path, redo = workdir / checkpoint.RESULT / FILE, _redo(workdir)
+    path, redo = f"{workdir}: {FILE}", _redo(workdir)
     try:
         values = dict(values)
         seal = values.pop("seal")
         if seal != checkpoint_meta.seal(values):
-            raise DataError(f"{path}: has been changed since it was written; {redo}")
+            raise DataError(f"{path} has been changed since it was written; {redo}")
         if values["class_names"] != list(class_names):
-            raise DataError(f"{path}: is for the classes {', '.join(values['class_names'])}; {redo}")
+            raise DataError(f"{path} is for the classes {', '.join(values['class_names'])}; {redo}")
         if values["weights"] != weights:
             return None, "the stored calibration is for other weights and is left out"
         if values["views"] != views:
@@ -293,7 +300,7 @@ def _redo(workdir: Path) -> str:
 
 def remove(workdir: Path) -> bool:
     """Removes the stored decision; whether there was one."""
-    path = workdir / checkpoint.RESULT / FILE
+    path = file(workdir)
     found = path.is_file()
     path.unlink(missing_ok=True)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from emojax import bundle, checkpoint, decision as decision_lib, models, paths
+from emojax import bundle, decision as decision_lib, models, paths, validate
 from emojax.checkpoint_meta import Meta
 from emojax.decision import Decision
 from emojax.errors import CheckpointError, DamagedError, EmojaxError
@@ -61,6 +61,8 @@ def read(path: str | Path, *, which: str = "best") -> Stored:
         if which != "best":
             raise CheckpointError(f"{path} is a bundle, which holds one model; --which={which} asks for a checkpoint")
         return _of_bundle(path)
+    from emojax import checkpoint  # Orbax, which no bundle needs and which takes half a second
+
     step, meta, load = checkpoint.load_weights(path, which=which)
     model = models.build(meta.config.model, len(meta.class_names))
     weights = load(_like(model, meta.image_size))
@@ -72,6 +74,7 @@ def _of_bundle(path: Path) -> Stored:
     meta, arrays = reader.meta(), reader.weights()
     bundle.plausible(meta, len(arrays), path)
     try:
+        validate.check_knobs(meta.config)
         model = models.build(meta.config.model, len(meta.class_names))
         like = _like(model, meta.image_size)
     except EmojaxError as error:

@@ -9,7 +9,7 @@ from tiny import config
 
 from emojax import checkpoint, models, parallel
 from emojax.checkpoint_meta import Meta
-from emojax.config import EvalConfig, ModelConfig
+from emojax.config import EvalConfig, ModelConfig, StageConfig
 
 NAMES = ("blue", "green", "red")
 SMALL = ModelConfig(name="convnext_atto", depths=(1, 1), widths=(8, 16))
@@ -26,7 +26,9 @@ def make(
 ) -> Path:
     """WORKDIR with random weights that are not near 0, as a finished run leaves them: those of the start, and normal
     noise of the deviation `spread`."""
-    settings = config(data or "nowhere", model=model, image_size=size, eval=EvalConfig(views=views), stages=())
+    settings = config(
+        data or "nowhere", model=model, image_size=size, eval=EvalConfig(views=views), stages=(StageConfig(),)
+    )
     network = models.build(model, len(NAMES))
     rng = np.random.default_rng(0)
     params, state = network.init(jax.random.key(0), size)

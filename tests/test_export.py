@@ -134,7 +134,7 @@ def test_the_command_and_its_manifest(tmp_path, capsys):
     assert exported["target"]["name"] == "convnext_atto" and exported["distinct"] == 8
     assert exported["also"].keys() == {"probs"}
     assert (run / "data_check.json").is_file() and not (out / "data_check.json").exists()
-    assert cli.main(["evaluate", f"--workdir={out}"]) == 0
+    assert cli.main(["evaluate", f"--workdir={out}", f"--data={tmp_path / 'data'}"]) == 0
     assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
 
 
