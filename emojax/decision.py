@@ -142,9 +142,8 @@ def fit(predictions: Predictions, wish: Wish, *, prior: np.ndarray) -> Decision:
         found = scaling.fit(fitted, method=method)
         return scaling.apply(found.adjusted(prior, tau) if tau else found, held)
 
-    fair = predictions
-    if method != "none" or tau:
-        fair = scaling.cross_fitted(predictions, rescaled, folds=FOLDS, seed=2)
+    moved = method != "none" or tau
+    fair = scaling.cross_fitted(predictions, rescaled, folds=FOLDS, seed=2) if moved else predictions
     return Decision(
         scaling=scaled.adjusted(prior, tau) if tau else scaled,
         method=method,
@@ -181,8 +180,9 @@ def cross_fitted(predictions: Predictions, wish: Wish, *, prior: np.ndarray) -> 
         except DataError:
             if not wish.risk:
                 raise
-            found = fit(fitted, dataclasses.replace(wish, risk=0.0), prior=prior)
-            found = dataclasses.replace(found, threshold=math.inf)
+            found = dataclasses.replace(
+                fit(fitted, dataclasses.replace(wish, risk=0.0), prior=prior), threshold=math.inf
+            )
         parts.append(outcome(found, held))
     return Outcome(
         predictions=scaling.joined([p.predictions for p in parts]),
@@ -224,8 +224,7 @@ def write(
         "sets": {**dataclasses.asdict(decision.sets), "limit": "inf" if math.isinf(limit) else limit},
     }
     values = files.parse_json(json.dumps(values))
-    path = file(workdir)
-    files.write_json(path, {**values, "seal": checkpoint_meta.seal(values)})
+    files.write_json(path := file(workdir), {**values, "seal": checkpoint_meta.seal(values)})
     return path
 
 
@@ -240,8 +239,7 @@ def stored(workdir: Path) -> Any:
     """What lies stored with a run's result, for `parse`; None = nothing.
 
     Raises `DataError` when the file is not JSON."""
-    path = file(workdir)
-    if not path.is_file():
+    if not (path := file(workdir)).is_file():
         return None
     try:
         return files.parse_json(path.read_text(encoding="utf-8"))
@@ -300,8 +298,7 @@ def _redo(workdir: Path) -> str:
 
 def remove(workdir: Path) -> bool:
     """Removes the stored decision; whether there was one."""
-    path = file(workdir)
-    found = path.is_file()
+    found = (path := file(workdir)).is_file()
     path.unlink(missing_ok=True)
     return found
 

@@ -267,12 +267,8 @@ def _check_stage(config: Config, stage: StageConfig, where: str, *, first: bool)
     expected = "1 in the first stage, unless it is the only one and there are model.weights to judge"
     _check(f"{where}.train", stage.train, not first or bool(stage.train) or judged, expected)
     kept = not stage.judge or stage.judge == "weights" or stage.judge in config.average.name
-    _check(
-        f"{where}.judge",
-        stage.judge,
-        kept,
-        f"weights, or an average that is kept (average.name is {config.average.name!r})",
-    )
+    expected = f"weights, or an average that is kept (average.name is {config.average.name!r})"
+    _check(f"{where}.judge", stage.judge, kept, expected)
     for knob in ("distill", "patience"):
         value = getattr(stage, knob)
         _check(f"{where}.{knob}", value, bool(stage.train) or not value, "0 in a stage without training")
