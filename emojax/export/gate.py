@@ -154,9 +154,10 @@ def compare(
     pairs = dict(also or {})
     if quantity == "probs":
         pairs["log_probs"] = _logs(expected), _logs(found)
-    more = {
-        name: dict(zip(("max_difference", "tolerance"), _distance(*pair), strict=True)) for name, pair in pairs.items()
-    }
+    more: dict[str, dict[str, float]] = {}
+    for name, pair in pairs.items():
+        difference, allowed = _distance(*pair)
+        more[name] = {"max_difference": difference, "tolerance": allowed}
     return Agreement(
         **seen.counts(),
         max_difference=largest,
