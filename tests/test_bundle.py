@@ -1,5 +1,6 @@
 """Bundles: the same bits as the work directory, and nothing from a stranger that is not what it says."""
 
+import dataclasses
 import hashlib
 import json
 import stat
@@ -9,12 +10,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from stored_models import NAMES, make, pictures
+from stored_models import NAMES, SMALL, make, pictures
 from tiny import make_folder
 
 import emojax
 from emojax import bundle, checkpoint_meta, cli, conformal, decision, export
 from emojax.cli import evaluate
+from emojax.config import ModelConfig
 from emojax.data import sources
 from emojax.errors import CheckpointError, ConfigError, DamagedError
 from emojax.scaling import Scaling
@@ -67,6 +69,35 @@ def test_a_bundle_of_a_bundle_is_the_same_but_for_nothing(made, tmp_path):
 def test_the_card_has_the_measured_numbers(made):
     text = (made / "model" / bundle.CARD).read_text()
     assert "0.7500 [0.5000, 1.0000]" in text and "blue, green, red" in text and "vector scaling" in text
+
+
+def test_the_card_is_of_what_is_exported_and_names_where_it_started(made, tmp_path):
+    text = (made / "model" / bundle.CARD).read_text()
+    assert "| started from | random weights |" in text
+    assert "| weights.safetensors | the same bits on 7 pictures, 7 of them different, by emojax.load |" in text
+    stale = copy(made, tmp_path / "stale", files={bundle.CARD: b"# another model, 100 % right"})
+    export.run(stale, tmp_path / "raw", ["bundle", "stablehlo"], val=None, images=5, views="center", decision="none")
+    text = (tmp_path / "raw" / bundle.CARD).read_text()
+    assert "100 %" not in text and "0.7500 [0.5000, 1.0000]" in text
+    assert "| test-time views | center |" in text and "none: probabilities as trained" in text
+    assert "| model.stablehlo | probs within " in text and "on 5 pictures" in text
+    start = ModelConfig(
+        **dataclasses.asdict(SMALL) | {"weights": "somewhere/net.safetensors", "weights_sha256": "a" * 64}
+    )
+    run = make(tmp_path / "tuned", model=start)
+    export.run(run, tmp_path / "tuned.out", ["bundle"], val=None, images=5)
+    text = (tmp_path / "tuned.out" / bundle.CARD).read_text()
+    assert f"| started from | net.safetensors, SHA-256 {'a' * 64} |" in text
+
+
+@pytest.mark.parametrize(
+    "numbers", [3, {"val": 3}, {"val": {"accuracy": "much", "n": 1, "views": "", "intervals": {}}}]
+)
+def test_numbers_that_are_none_are_damage(made, tmp_path, numbers):
+    bad = copy(made, tmp_path / "bad", lambda values: values.update(numbers=numbers))
+    with pytest.raises(DamagedError, match="numbers"):
+        export.run(bad, tmp_path / "out", ["bundle"], val=None, images=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_it_is_no_place_for_checkpoints_or_new_calibrations(made):

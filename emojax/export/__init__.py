@@ -92,8 +92,7 @@ def run(
             "output": {"name": onnx_file.OUTPUT, "dtype": "float32", "shape": ["B", len(classifier.class_names)]},
             "versions": _versions(),
         }
-        card = stored.card or bundle_file.card(stored, classifier)
-        (folder / bundle.CARD).write_text(card, encoding="utf-8")
+        (folder / bundle.CARD).write_text(bundle_file.card(stored, classifier, found), encoding="utf-8")
         bundle.write(folder, manifest)
         if "bundle" in formats:
             _reload(job, folder)
