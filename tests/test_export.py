@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import jax
 import numpy as np
@@ -216,6 +217,25 @@ def test_timm_pads_what_was_exported_as_it_was_trained(tmp_path, padded):
     found = export.run(run, tmp_path / "out", ["safetensors"], val=None, images=4)["safetensors"]
     assert found["runtime"].startswith(PADDED[padded][0]) and found["target"]["name"] == PADDED[padded][1]
     assert found["max_difference"] < 1e-4 == found["tolerance"]
+
+
+@pytest.mark.parametrize("size", [64, 224, 256])
+def test_positions_of_the_file_are_those_that_are_compared(tmp_path, monkeypatch, size):
+    """Without timm the file is read by ourselves, whatever the grid that it was written for."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    run = make(tmp_path / "run", model=ModelConfig(name="vit_small_patch16", depths=(1,), widths=(64,)), size=size)
+    found = export.run(run, tmp_path / "out", ["safetensors"], val=None, images=3)["safetensors"]
+    assert found["runtime"] == "our own import rules" and found["max_difference"] < found["tolerance"]
+    true = models.to_torch
+
+    def wrong(*args, **kwargs):
+        state, target = true(*args, **kwargs)
+        return state | {"pos_embed": np.roll(state["pos_embed"], 1, axis=1)}, target
+
+    monkeypatch.setattr(models, "to_torch", wrong)
+    with pytest.raises(ExportError, match="nothing was written"):
+        export.run(run, tmp_path / "bad", ["safetensors"], val=None, images=3)
+    assert not (tmp_path / "bad").exists()
 
 
 @pytest.mark.slow
