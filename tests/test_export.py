@@ -14,7 +14,8 @@ import emojax
 from emojax import cli, export, models, paths
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError, DataError, ExportError, WorkdirError
-from emojax.export import gate, stablehlo
+from emojax.export import gate, stablehlo, torch_file
+from emojax.models import vit
 
 FAMILIES = {
     "convnext_atto": {"depths": (1, 1), "widths": (8, 16)},
@@ -219,11 +220,11 @@ def test_timm_pads_what_was_exported_as_it_was_trained(tmp_path, padded):
     assert found["max_difference"] < 1e-4 == found["tolerance"]
 
 
-@pytest.mark.parametrize("size", [64, 224, 256])
-def test_positions_of_the_file_are_those_that_are_compared(tmp_path, monkeypatch, size):
-    """Without timm the file is read by ourselves, whatever the grid that it was written for."""
+def test_positions_of_the_file_are_those_that_are_compared(tmp_path, monkeypatch):
+    """Without timm the file is read by ourselves: with its own positions, for a grid of 2 x 2."""
     monkeypatch.setitem(sys.modules, "torch", None)
-    run = make(tmp_path / "run", model=ModelConfig(name="vit_small_patch16", depths=(1,), widths=(64,)), size=size)
+    config = ModelConfig(name="vit_small_patch16", depths=(1,), widths=(64,))
+    run = make(tmp_path / "run", model=config, size=32, views="center")
     found = export.run(run, tmp_path / "out", ["safetensors"], val=None, images=3)["safetensors"]
     assert found["runtime"] == "our own import rules" and found["max_difference"] < found["tolerance"]
     true = models.to_torch
@@ -236,6 +237,19 @@ def test_positions_of_the_file_are_those_that_are_compared(tmp_path, monkeypatch
     with pytest.raises(ExportError, match="nothing was written"):
         export.run(run, tmp_path / "bad", ["safetensors"], val=None, images=3)
     assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("side", [2, 7, 14, 16, 24])
+def test_positions_of_any_grid_are_brought_back(side):
+    whole = np.random.default_rng(0).normal(size=(1, 1 + vit.GRID**2, 3)).astype(np.float32)
+    written = np.asarray(vit.resize_positions(whole, side, side))
+    back = torch_file._whole_grid(written)
+    np.testing.assert_allclose(vit.resize_positions(back, side, side), written, atol=1e-5)
+    if side >= vit.GRID:  # a smaller one does not tell all of it
+        np.testing.assert_allclose(back, whole, atol=1e-4)
+    if side > vit.GRID:  # most larger ones are no grid of ours
+        with pytest.raises(ExportError, match="comes of no grid"):
+            torch_file._whole_grid(np.roll(written, 5, axis=1))
 
 
 @pytest.mark.slow
