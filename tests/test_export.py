@@ -261,6 +261,34 @@ def test_onnx_says_what_the_model_says(tmp_path, name):
     assert export.run(run, tmp_path / "out", ["onnx"], val=None, images=53)["onnx"]["max_difference"] < 1e-4
 
 
+KNOBS = {
+    "padding": {"name": "efficientnet_b0", **FAMILIES["efficientnet_b0"], "padding": "same", "norm_epsilon": 1e-3},
+    "padding of MobileNetV3": {"name": "mobilenetv3_small", "padding": "same"},
+    "pools without edges": {"name": "squeezenet1_1", "padding": "valid"},
+    "colours": {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.5, 1.0)},
+    "twins": {"twins": 1},
+    "mlp": {"head": "mlp", "head_hidden": (12, 8)},
+    "cosine": {"head": "cosine"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", KNOBS)
+def test_onnx_runtime_says_what_emojax_predicts(tmp_path, case):
+    """The file alone, in a session of our own, beside `emojax.load`: knobs that change what is computed."""
+    pytest.importorskip("jax2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    knobs = {"name": "convnext_atto", **FAMILIES["convnext_atto"]} if "name" not in KNOBS[case] else {}
+    size = 65 if "padding" in KNOBS[case] else 32
+    run = make(tmp_path / "run", model=ModelConfig(**knobs | KNOBS[case]), size=size, views="flip")
+    export.run(run, tmp_path / "out", ["onnx"], val=None, images=9)
+    session = runtime.InferenceSession(str(tmp_path / "out" / "model.onnx"), providers=["CPUExecutionProvider"])
+    image = np.stack(pictures(size, 3))
+    (found,) = session.run(["probs"], {"image": image})
+    expected = emojax.load(run).predict(list(image)).probs
+    assert np.abs(found - expected).max() < 1e-4 < np.ptp(expected, axis=0).max(), "not all the same"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("views", ["flip", "six", "eight", "ten", "sixteen"])
 def test_onnx_holds_the_views(tmp_path, views):
