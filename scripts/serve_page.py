@@ -17,8 +17,8 @@ server. Time counts from the moment at which a request was due. The server was w
 and 99 % within {bar:g} ms. Above it the queue fills; what does not fit gets 429 with Retry-After. A body must be there
 whole within `--timeout` seconds, however it comes, or gets 408.
 
-What else the manifest of a bundle tells is in [deployment.md](deployment.md), `target.arguments` too, which say how timm
-makes the network: the server does not read them.
+What else the manifest of a bundle tells is in [deployment.md](deployment.md); `target.arguments` there, which say how
+timm makes the network, are nothing that the server reads.
 
 {rates}
 
