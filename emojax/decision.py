@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from emojax import checkpoint, checkpoint_meta, conformal, files, metrics, scaling, selective
+from emojax import checkpoint_meta, conformal, files, metrics, scaling, selective
 from emojax.conformal import Sets
 from emojax.errors import ConfigError, DataError
 from emojax.scaling import Scaling
@@ -142,9 +142,8 @@ def fit(predictions: Predictions, wish: Wish, *, prior: np.ndarray) -> Decision:
         found = scaling.fit(fitted, method=method)
         return scaling.apply(found.adjusted(prior, tau) if tau else found, held)
 
-    fair = predictions
-    if method != "none" or tau:
-        fair = scaling.cross_fitted(predictions, rescaled, folds=FOLDS, seed=2)
+    moved = method != "none" or tau
+    fair = scaling.cross_fitted(predictions, rescaled, folds=FOLDS, seed=2) if moved else predictions
     return Decision(
         scaling=scaled.adjusted(prior, tau) if tau else scaled,
         method=method,
@@ -181,8 +180,9 @@ def cross_fitted(predictions: Predictions, wish: Wish, *, prior: np.ndarray) -> 
         except DataError:
             if not wish.risk:
                 raise
-            found = fit(fitted, dataclasses.replace(wish, risk=0.0), prior=prior)
-            found = dataclasses.replace(found, threshold=math.inf)
+            found = dataclasses.replace(
+                fit(fitted, dataclasses.replace(wish, risk=0.0), prior=prior), threshold=math.inf
+            )
         parts.append(outcome(found, held))
     return Outcome(
         predictions=scaling.joined([p.predictions for p in parts]),
@@ -224,17 +224,22 @@ def write(
         "sets": {**dataclasses.asdict(decision.sets), "limit": "inf" if math.isinf(limit) else limit},
     }
     values = files.parse_json(json.dumps(values))
-    path = workdir / checkpoint.RESULT / FILE
-    files.write_json(path, {**values, "seal": checkpoint_meta.seal(values)})
+    files.write_json(path := file(workdir), {**values, "seal": checkpoint_meta.seal(values)})
     return path
+
+
+def file(workdir: Path) -> Path:
+    """Where a decision lies in a work directory: with the run's result."""
+    from emojax import checkpoint  # brings Orbax, which who opens a bundle does not wait for
+
+    return workdir / checkpoint.RESULT / FILE
 
 
 def stored(workdir: Path) -> Any:
     """What lies stored with a run's result, for `parse`; None = nothing.
 
     Raises `DataError` when the file is not JSON."""
-    path = workdir / checkpoint.RESULT / FILE
-    if not path.is_file():
+    if not (path := file(workdir)).is_file():
         return None
     try:
         return files.parse_json(path.read_text(encoding="utf-8"))
@@ -259,14 +264,14 @@ def parse(
     """
     if values is None:
         return None, ""
-    path, redo = workdir / checkpoint.RESULT / FILE, _redo(workdir)
+    path, redo = f"{workdir}: {FILE}", _redo(workdir)
     try:
         values = dict(values)
         seal = values.pop("seal")
         if seal != checkpoint_meta.seal(values):
-            raise DataError(f"{path}: has been changed since it was written; {redo}")
+            raise DataError(f"{path} has been changed since it was written; {redo}")
         if values["class_names"] != list(class_names):
-            raise DataError(f"{path}: is for the classes {', '.join(values['class_names'])}; {redo}")
+            raise DataError(f"{path} is for the classes {', '.join(values['class_names'])}; {redo}")
         if values["weights"] != weights:
             return None, "the stored calibration is for other weights and is left out"
         if values["views"] != views:
@@ -293,8 +298,7 @@ def _redo(workdir: Path) -> str:
 
 def remove(workdir: Path) -> bool:
     """Removes the stored decision; whether there was one."""
-    path = workdir / checkpoint.RESULT / FILE
-    found = path.is_file()
+    found = (path := file(workdir)).is_file()
     path.unlink(missing_ok=True)
     return found
 

@@ -84,15 +84,16 @@ def best_penalty(
       penalties: strongest first; the end is not tried when the loss has risen before.
     """
     parts = [np.asarray(fold) == k for k in np.unique(fold)]
-    models: list[Model | None] = [None] * len(parts)
+    models: dict[int, Model] = {}
     best, worse = (penalties[0], np.inf), 0
     for penalty in penalties:
         losses, mass = [], []
         for i, left_out in enumerate(parts):
             kept = ~left_out
-            models[i] = fit(x[kept], target[kept], weight[kept], penalty=penalty, start=models[i], coarse=True)
-            losses.append(loss(models[i], x[left_out], target[left_out], weight[left_out]))
+            model = fit(x[kept], target[kept], weight[kept], penalty=penalty, start=models.get(i), coarse=True)
+            losses.append(loss(model, x[left_out], target[left_out], weight[left_out]))
             mass.append(weight[left_out].sum())
+            models[i] = model
         found = float(np.average(losses, weights=mass))
         best, worse = ((penalty, found), 0) if found < best[1] else (best, worse + 1)
         if worse == _PATIENCE:

@@ -65,11 +65,15 @@ class Scaling:
 
 def apply(scaling: Scaling, predictions: Predictions) -> Predictions:
     """The predictions with rescaled probabilities. Raises `DataError` when the class count differs."""
-    k = predictions.probs.shape[1]
-    if k != len(scaling.scale):
-        raise DataError(f"the scaling is for {len(scaling.scale)} classes, the predictions have {k}")
-    logits = log_probs(predictions.probs) * np.array(scaling.scale) + np.array(scaling.bias)
-    return dataclasses.replace(predictions, probs=softmax(logits).astype(np.float32))
+    return dataclasses.replace(predictions, probs=rescaled(scaling, predictions.probs))
+
+
+def rescaled(scaling: Scaling, probs: np.ndarray) -> np.ndarray:
+    """Rescaled probabilities [N, K], float32. Raises as `apply` does."""
+    if probs.shape[1] != len(scaling.scale):
+        raise DataError(f"the scaling is for {len(scaling.scale)} classes, the predictions have {probs.shape[1]}")
+    logits = log_probs(probs) * np.array(scaling.scale) + np.array(scaling.bias)
+    return softmax(logits).astype(np.float32)
 
 
 def fit(predictions: Predictions, *, method: str) -> Scaling:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from emojax import bundle, checkpoint, decision as decision_lib, models, paths
+from emojax import bundle, decision as decision_lib, models, paths, validate
 from emojax.checkpoint_meta import Meta
 from emojax.decision import Decision
 from emojax.errors import CheckpointError, DamagedError, EmojaxError
@@ -27,7 +27,6 @@ class Stored:
       weights: {"params": ..., "model_state": ...}, float32.
       calibration: what `emojax calibrate` has stored, as `decision.parse` takes it; None = nothing.
       manifest: of a bundle; {} for a work directory.
-      card: the bundle's model card; "" for a work directory.
     """
 
     path: Path
@@ -37,7 +36,6 @@ class Stored:
     weights: dict[str, Tree]
     calibration: Any
     manifest: dict[str, Any]
-    card: str
 
     def decision(self, views: str) -> tuple[Decision | None, str]:
         """What is stored for these weights and views, see `decision.parse`."""
@@ -61,10 +59,12 @@ def read(path: str | Path, *, which: str = "best") -> Stored:
         if which != "best":
             raise CheckpointError(f"{path} is a bundle, which holds one model; --which={which} asks for a checkpoint")
         return _of_bundle(path)
+    from emojax import checkpoint  # Orbax, which no bundle needs and which takes half a second
+
     step, meta, load = checkpoint.load_weights(path, which=which)
     model = models.build(meta.config.model, len(meta.class_names))
     weights = load(_like(model, meta.image_size))
-    return Stored(path, step, meta, model, weights, decision_lib.stored(path), {}, "")
+    return Stored(path, step, meta, model, weights, decision_lib.stored(path), {})
 
 
 def _of_bundle(path: Path) -> Stored:
@@ -72,6 +72,7 @@ def _of_bundle(path: Path) -> Stored:
     meta, arrays = reader.meta(), reader.weights()
     bundle.plausible(meta, len(arrays), path)
     try:
+        validate.check_knobs(meta.config)
         model = models.build(meta.config.model, len(meta.class_names))
         like = _like(model, meta.image_size)
     except EmojaxError as error:
@@ -83,8 +84,8 @@ def _of_bundle(path: Path) -> Stored:
     step = reader.manifest.get("step")
     if type(step) is not int:
         raise DamagedError(f"{path}: expected the number of an update as step, found {step!r}")
-    card = reader.file(bundle.CARD).decode("utf-8", "replace")
-    return Stored(path, step, meta, model, weights, reader.manifest.get("calibration"), reader.manifest, card)
+    reader.file(bundle.CARD)  # a bundle whose card has changed is damaged, too
+    return Stored(path, step, meta, model, weights, reader.manifest.get("calibration"), reader.manifest)
 
 
 def _like(model: models.Model, image_size: int) -> dict[str, Tree]:

@@ -218,6 +218,16 @@ def validate(config: Config) -> Config:
 
     Returns the config unchanged. Raises `ConfigError` naming the knob, what was expected and what was found.
     """
+    check_knobs(config)
+    writers.check(config.monitor)
+    for i, stage in enumerate(config.stages):
+        _check_stage(config, stage, f"stages[{i}]", first=i == 0)
+    _check_run(config)
+    return config
+
+
+def check_knobs(config: Config) -> None:
+    """Checks every knob on its own: type, range, choice. Raises as `validate` does."""
     check_types(config, Config)
     _check("stages", config.stages, len(config.stages) > 0, "at least one stage")
     for path, value in items(config):
@@ -238,11 +248,6 @@ def validate(config: Config) -> Config:
             ok = 0 < value[0] <= value[1] <= _PAIRS[key]
             _check(path, value, ok, f"0 < low <= high <= {_PAIRS[key]}")
     transforms.check_order(config.augment.order)
-    writers.check(config.monitor)
-    for i, stage in enumerate(config.stages):
-        _check_stage(config, stage, f"stages[{i}]", first=i == 0)
-    _check_run(config)
-    return config
 
 
 def _check_stage(config: Config, stage: StageConfig, where: str, *, first: bool) -> None:
@@ -262,12 +267,8 @@ def _check_stage(config: Config, stage: StageConfig, where: str, *, first: bool)
     expected = "1 in the first stage, unless it is the only one and there are model.weights to judge"
     _check(f"{where}.train", stage.train, not first or bool(stage.train) or judged, expected)
     kept = not stage.judge or stage.judge == "weights" or stage.judge in config.average.name
-    _check(
-        f"{where}.judge",
-        stage.judge,
-        kept,
-        f"weights, or an average that is kept (average.name is {config.average.name!r})",
-    )
+    expected = f"weights, or an average that is kept (average.name is {config.average.name!r})"
+    _check(f"{where}.judge", stage.judge, kept, expected)
     for knob in ("distill", "patience"):
         value = getattr(stage, knob)
         _check(f"{where}.{knob}", value, bool(stage.train) or not value, "0 in a stage without training")

@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     options = parser.parse_args()
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {"cases": {}}
+    record: dict[str, Any] = json.loads(RECORD.read_text()) if RECORD.exists() else {"cases": {}}
     if options.cases != ["page"]:
         if options.weights is None or not all("=" in case for case in options.cases):
             parser.error("expected CASE=FOLDER ... and --weights=FOLDER")

@@ -14,7 +14,11 @@ Written by `python scripts/serve_load.py` from [serving.json](serving.json) on {
 server. Time counts from the moment at which a request was due. The server was warm {ready:g} s after the command.
 
 **Stated limit on this machine: {limit} requests/s**, 70 % of the highest rate tried at which every request was answered
-and 99 % within {bar:g} ms. Above it the queue fills; what does not fit gets 429 with Retry-After.
+and 99 % within {bar:g} ms. Above it the queue fills; what does not fit gets 429 with Retry-After. A body must be there
+whole within `--timeout` seconds, however it comes, or gets 408.
+
+What else the manifest of a bundle tells is in [deployment.md](deployment.md); `target.arguments` there, which say how
+timm makes the network, are nothing that the server reads.
 
 {rates}
 

@@ -1,16 +1,23 @@
 """Bundles: the same bits as the work directory, and nothing from a stranger that is not what it says."""
 
+import dataclasses
 import hashlib
 import json
 import stat
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 import pytest
-from stored_models import NAMES, make, pictures
+from stored_models import NAMES, SMALL, make, pictures
+from tiny import make_folder
 
 import emojax
 from emojax import bundle, checkpoint_meta, cli, conformal, decision, export
+from emojax.cli import evaluate
+from emojax.config import ModelConfig
+from emojax.data import sources
 from emojax.errors import CheckpointError, ConfigError, DamagedError
 from emojax.scaling import Scaling
 
@@ -62,6 +69,35 @@ def test_a_bundle_of_a_bundle_is_the_same_but_for_nothing(made, tmp_path):
 def test_the_card_has_the_measured_numbers(made):
     text = (made / "model" / bundle.CARD).read_text()
     assert "0.7500 [0.5000, 1.0000]" in text and "blue, green, red" in text and "vector scaling" in text
+
+
+def test_the_card_is_of_what_is_exported_and_names_where_it_started(made, tmp_path):
+    text = (made / "model" / bundle.CARD).read_text()
+    assert "| started from | random weights |" in text
+    assert "| weights.safetensors | the same bits on 7 pictures, 7 of them different, by emojax.load |" in text
+    stale = copy(made, tmp_path / "stale", files={bundle.CARD: b"# another model, 100 % right"})
+    export.run(stale, tmp_path / "raw", ["bundle", "stablehlo"], val=None, images=5, views="center", decision="none")
+    text = (tmp_path / "raw" / bundle.CARD).read_text()
+    assert "100 %" not in text and "0.7500 [0.5000, 1.0000]" in text
+    assert "| test-time views | center |" in text and "none: probabilities as trained" in text
+    assert "| model.stablehlo | probs within " in text and "on 5 pictures" in text
+    start = ModelConfig(
+        **dataclasses.asdict(SMALL) | {"weights": "somewhere/net.safetensors", "weights_sha256": "a" * 64}
+    )
+    run = make(tmp_path / "tuned", model=start)
+    export.run(run, tmp_path / "tuned.out", ["bundle"], val=None, images=5)
+    text = (tmp_path / "tuned.out" / bundle.CARD).read_text()
+    assert f"| started from | net.safetensors, SHA-256 {'a' * 64} |" in text
+
+
+@pytest.mark.parametrize(
+    "numbers", [3, {"val": 3}, {"val": {"accuracy": "much", "n": 1, "views": "", "intervals": {}}}]
+)
+def test_numbers_that_are_none_are_damage(made, tmp_path, numbers):
+    bad = copy(made, tmp_path / "bad", lambda values: values.update(numbers=numbers))
+    with pytest.raises(DamagedError, match="numbers"):
+        export.run(bad, tmp_path / "out", ["bundle"], val=None, images=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_it_is_no_place_for_checkpoints_or_new_calibrations(made):
@@ -211,3 +247,95 @@ def test_no_prefix_of_a_zip_file_is_taken_for_it(made, tmp_path):
         (tmp_path / f"{i}.zip").write_bytes(whole[:cut])
         with pytest.raises(CheckpointError):
             emojax.load(tmp_path / f"{i}.zip")
+
+
+def with_config(part, **knobs):
+    """Knobs of a part of the config, or of the config itself."""
+
+    def change(values):
+        config = json.loads(values["meta"]["config"])
+        (config[part] if part else config).update(knobs)
+        with_meta(config=json.dumps(config))(values)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_config("eval", crop=0.0), "config.eval.crop"),
+        (with_config("eval", crop=1e9), "config.eval.crop"),
+        (with_config("eval", interpolation="code"), "config.eval.interpolation"),
+        (with_config("eval", views="everything"), "config.eval.views"),
+        (with_config("eval", view_average="sum"), "config.eval.view_average"),
+        (with_config("eval", batch_size=-1), "config.eval.batch_size"),
+        (with_config("", batch_size=1 << 40), "config.batch_size"),
+        (with_config("", fit="other"), "config.fit"),
+        (with_config("data", workers=10**6), "config.data.workers"),
+        (with_config("model", head_scale=-1.0), "config.model.head_scale"),
+        (with_config("model", std=[0.0, 1.0, 1.0]), "config.model.std"),
+    ],
+)
+def test_a_config_out_of_range_is_a_damaged_bundle(made, tmp_path, change, message):
+    with pytest.raises(DamagedError, match=message) as caught:
+        emojax.load(copy(made, tmp_path / "bad", change))
+    assert "\n" not in str(caught.value) and str(tmp_path / "bad") in str(caught.value)
+
+
+def test_a_tracker_that_is_not_installed_here_keeps_no_bundle_closed(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    emojax.load(copy(made, tmp_path / "good", with_config("monitor", wandb="project")))
+
+
+@pytest.fixture
+def stranger(made, tmp_path):
+    """(a bundle, the data that it names)."""
+    data = make_folder(tmp_path / "private", per_class=1)
+    return copy(made, tmp_path / "bundle", with_config("data", path=str(data))), data
+
+
+def test_data_that_a_bundle_names_are_opened_only_where_the_user_names_them(stranger, tmp_path, capsys, monkeypatch):
+    bundle_, private = stranger
+    opened = []
+    monkeypatch.setattr(sources, "read", lambda config, read=sources.read: opened.append(config.path) or read(config))
+    page = f"--report={tmp_path / 'report'}"
+    for line in (
+        ["evaluate", f"--workdir={bundle_}"],
+        ["evaluate", f"--workdir={bundle_}", "--split=train"],
+        ["robustness", f"--workdir={bundle_}", page],
+        ["report", f"--workdir={bundle_}"],
+        ["calibrate", f"--workdir={bundle_}"],
+        ["export", f"--workdir={bundle_}", str(tmp_path / "no"), "--format=int8"],
+    ):
+        assert cli.main(line) in (2, 3), line
+        assert "Traceback" not in capsys.readouterr().err
+    assert cli.main(["export", f"--workdir={bundle_}", str(tmp_path / "out"), "--images=4"]) == 0
+    assert "4 of noise" in capsys.readouterr().out and opened == []
+
+    own = make_folder(tmp_path / "own", per_class=1)
+    assert cli.main(["evaluate", f"--workdir={bundle_}", f"--data={own}"]) == 0
+    assert "not leak-checked" in capsys.readouterr().err
+    fit = ["evaluate", f"--workdir={bundle_}", f"--data={own}", "--post-process=fit"]
+    assert cli.main(fit) == 2 and "its work directory" in capsys.readouterr().err
+    assert cli.main(["robustness", f"--workdir={bundle_}", page, f"--data={own}", "--limit=1"]) == 0
+    given = ["export", f"--workdir={bundle_}", str(tmp_path / "two"), "--images=4", f"--data={own}"]
+    assert cli.main(given) == 0 and "3 of val" in capsys.readouterr().out
+    assert set(opened) == {str(own)}
+    assert str(private) not in opened
+
+
+def test_a_dataset_of_tensorflow_that_a_bundle_names_is_not_built(made, tmp_path, monkeypatch):
+    bad = copy(made, tmp_path / "bad", with_config("data", path="tfds:mnist"))
+    monkeypatch.setattr(sources, "read", lambda config: pytest.fail(f"opened {config.path}"))
+    with pytest.raises(ConfigError, match="may come from a stranger"):
+        evaluate.main([f"--workdir={bad}"])
+
+
+def test_a_bundle_is_opened_without_orbax(made):
+    code = (
+        "import sys, emojax\n"
+        f"emojax.load({str(made / 'model.zip')!r})\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('orbax', 'tensorstore', 'grain')])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"

@@ -340,8 +340,24 @@ def test_the_hub_is_asked_only_for_what_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert pretrained.locate("hf:timm/x.y") == tmp_path / "model.safetensors"
     assert asked == [("timm/x.y", "model.safetensors"), ("timm/x.y", "config.json")]
-    with pytest.raises(ConfigError, match="expected hf:ORG/NAME"):
-        pretrained.locate("hf:timm")
+    for again in range(2):
+        assert pretrained.locate("hf:timm/x.y") == tmp_path / "model.safetensors", again
+    assert len(asked) == 2, "what is known is not asked for again"
+    for name in ("hf:timm", "hf:timm/x.y/../../z.npz", "hf:timm/x.y/a b.npz"):
+        with pytest.raises(ConfigError, match="expected hf:ORG/NAME"):
+            pretrained.locate(name)
+    for file in (
+        "pytorch_model.bin",
+        "model.pth",
+        "config.json",
+        "a/model.pkl",
+        "model",
+        "model.safetensors.index.json",
+    ):
+        with pytest.raises(ConfigError, match=r"expected a file that ends in \.safetensors or \.npz"):
+            pretrained.locate(f"hf:timm/x.y/{file}")
+    assert len(asked) == 2, "nor is a file of another kind"
+    assert pretrained.locate("hf:timm/x.y/w/a.npz") == tmp_path / "w/a.npz" and asked[2:] == [("timm/x.y", "w/a.npz")]
     hub.hf_hub_download = lambda *_: (_ for _ in ()).throw(OSError("no network\nat all"))
     with pytest.raises(CheckpointError, match="cannot be fetched: no network"):
         pretrained.locate("hf:timm/x.y/other.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import logging
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +272,36 @@ def test_a_head_that_never_ends_is_cut(monkeypatch):
                 while part := connection.recv(4096):
                     received += part
                 assert received.count(b"HTTP/1.1") == first.count(b"\r\n\r\n")
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+TRICKLES = {
+    "of a length": (HEAD + b"Content-Length: 1000\r\n\r\n", b"x", 408, 0.5),
+    "in chunks": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", 408, 0.5),
+    "refused": (HEAD.replace(b"image/png", b"text/plain") + b"Content-Length: 1000\r\n\r\n", b"x", 415, 2.0),
+}
+"""(head, what comes every 50 ms, the answer, after how many seconds it may come)."""
+
+
+@pytest.mark.parametrize("kind", TRICKLES)
+def test_a_body_that_comes_byte_by_byte_is_cut(kind):
+    """Every byte is in time, all of them are not: the limit is for the whole body."""
+    head, part, code, seconds = TRICKLES[kind]
+    with running(limits=Limits(seconds=0.5, queue=1, pictures=1), rules=Rules(hosts=())) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=0.05) as connection:
+            began, received = time.monotonic(), b""
+            connection.sendall(head)
+            with contextlib.suppress(ConnectionError):  # closed while the next byte was on its way
+                while time.monotonic() < began + 20:
+                    with contextlib.suppress(TimeoutError):
+                        received += (found := connection.recv(4096))
+                        if not found:
+                            break
+                    connection.sendall(part)
+            took = time.monotonic() - began
+        assert received.startswith(b"HTTP/1.1 %d " % code) and took < seconds + 5, (received, took)
+        until(lambda: server.service.admission.pictures == 0)
+        assert server.predict(RED)[0] == 200, "the only slot is free again"
 
 
 def test_numbers_for_prometheus():

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"emojax: {classifier.note}\n")
     cache = model_options.cache(options)
     dataset, crossing = other_data.open_data(classifier, options, cache=cache)
-    post = _post_process(options.post_process, classifier, cache=cache)
+    post = _post_process(options, classifier, cache=cache)
     if post and options.report:
         write_text(Path(options.report) / "post-process.json", post.to_json(classifier.class_names) + "\n")
     names = [options.split] if options.split else [name for name in dataset.splits if name != "train"]
@@ -148,11 +148,13 @@ def _decided(classifier: Classifier, predictions: Predictions) -> list[str]:
     return lines
 
 
-def _post_process(kind: str, classifier: Classifier, *, cache: Path | None) -> PostProcess | None:
-    """What `--post-process` asks for. It is fitted on the val split of the run's own data, whatever is judged."""
+def _post_process(options: argparse.Namespace, classifier: Classifier, *, cache: Path | None) -> PostProcess | None:
+    """What `--post-process` asks for. It is fitted on the val split of the run's own data, whatever is judged; which a
+    bundle does not open."""
     from emojax import data, postprocess
     from emojax.errors import ConfigError
 
+    kind = options.post_process
     if not kind:
         return None
     if kind.endswith(".json"):
@@ -161,6 +163,7 @@ def _post_process(kind: str, classifier: Classifier, *, cache: Path | None) -> P
         raise ConfigError(f"--post-process={kind}: expected fit, seed000 or FILE.json")
     if kind == "seed000":
         return postprocess.SEED_000.resolve(classifier.class_names)
+    model_options.refuse_bundle(options, instead="--post-process=fit needs the run's own data: name its work directory")
     val = data.open_dataset(classifier.config.data, cache=cache).splits["val"]
     size = classifier.config.eval.batch_size or classifier.config.batch_size
     found = postprocess.fit(classifier.predict_split(val, batch_size=size))

@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from emojax.cli import model_options
+from emojax.cli import model_options, other_data
 
 
 def main(arguments: list[str]) -> int:
     """Writes OUT and tells what the comparisons found."""
     parser = argparse.ArgumentParser(prog="emojax export", description=__doc__)
     model_options.add(parser)
+    other_data.add_place(parser)
     parser.add_argument("out", metavar="OUT", help="new folder, or a new file that ends in .zip")
     parser.add_argument(
         "--format",
@@ -24,17 +25,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--raw", action="store_true", help="without what `emojax calibrate` has stored")
     options = parser.parse_args(arguments)
 
-    from emojax import data, export, predict
+    from emojax import export, predict
     from emojax.errors import DataError
 
     classifier, val = predict.load(options.workdir, which=options.which, views=options.views), None
     if classifier.note and not options.raw:
         sys.stderr.write(f"emojax: {classifier.note}\n")
-    try:
-        dataset = data.open_dataset(classifier.config.data, cache=model_options.cache(options))
-        val = dataset.splits.get("val")
-    except DataError as error:
-        sys.stderr.write(f"emojax: compared on noise alone, the data of the run cannot be read: {error}\n")
+    if model_options.is_bundle(options) and not options.data:
+        sys.stderr.write(
+            "emojax: compared on noise alone, for the data that a bundle names are not opened; give --data\n"
+        )
+    else:
+        try:
+            val = other_data.open_own(classifier, options, cache=model_options.cache(options)).splits.get("val")
+        except DataError as error:
+            sys.stderr.write(f"emojax: compared on noise alone, the data of the run cannot be read: {error}\n")
     export.run(
         options.workdir,
         Path(options.out),

@@ -1,4 +1,8 @@
-"""Other data than a model was trained with: opening them, and judging the model in the classes that both have."""
+"""The data that a model is judged on: the run's own, or others, in the classes that both have.
+
+A bundle may come from a stranger: whatever its config says of data, no path of it is opened. Whoever judges a bundle
+names the data.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emojax.cli import model_options
+
 if TYPE_CHECKING:
+    from emojax.config import DataConfig
     from emojax.data.crossing import Crossing
     from emojax.predict import Classifier
     from emojax.types import Dataset, Predictions, Split
@@ -33,18 +40,51 @@ def open_data(
     classifier: Classifier, options: argparse.Namespace, *, cache: Path | None
 ) -> tuple[Dataset, Crossing | None]:
     """The data of --data as `open_other` gives them, or the run's own, whose classes must be the model's."""
+    if options.data:
+        return open_other(classifier, options, cache=cache)
+    return open_own(classifier, options, cache=cache), None
+
+
+def own(classifier: Classifier, options: argparse.Namespace) -> DataConfig:
+    """What the config says of the run's data, with their place from --data where the verb has it and it is given.
+
+    Raises `ConfigError` for a bundle without it.
+    """
+    from emojax.errors import ConfigError
+
+    found, place = classifier.config.data, getattr(options, "data", "")
+    if not model_options.is_bundle(options):
+        return dataclasses.replace(found, path=place) if place else found
+    if not place:
+        raise ConfigError(
+            f"--workdir={options.workdir} is a bundle, which may come from a stranger: the data that it names are not "
+            "opened; give --data, where the verb has it, or the run's work directory"
+        )
+    return dataclasses.replace(found, path=place, corrections="")
+
+
+def open_own(classifier: Classifier, options: argparse.Namespace, *, cache: Path | None) -> Dataset:
+    """The run's data, see `own`. Raises `CheckpointError` when their classes are not the model's."""
     from emojax import data
     from emojax.errors import CheckpointError
 
-    if options.data:
-        return open_other(classifier, options, cache=cache)
-    dataset = data.open_dataset(classifier.config.data, cache=cache)
+    dataset = data.open_dataset(own(classifier, options), cache=None if getattr(options, "data", "") else cache)
     if dataset.class_names != classifier.class_names:
         raise CheckpointError(
             f"{options.workdir} was trained on the classes {', '.join(classifier.class_names)}; "
             f"the data have {', '.join(dataset.class_names)}"
         )
-    return dataset, None
+    return dataset
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Adds --data for a verb that wants the run's own data, wherever they lie now."""
+    parser.add_argument(
+        "--data",
+        default="",
+        metavar="PATH",
+        help="where the run's data lie; default: where the run found them, which a bundle is not trusted to tell",
+    )
 
 
 def open_other(
@@ -68,23 +108,23 @@ def open_other(
     ):
         if value not in known:
             raise ConfigError(f"{knob}={value}: expected one of {', '.join(filter(None, known))}")
-    own = classifier.config.data
+    run = classifier.config.data
     source = dataclasses.replace(
-        own,
+        run,
         path=options.data,
         format=options.format,
         protocol=options.protocol,
         corrections="",
         subset=0,
         classes=tuple(name.strip() for name in options.classes.split(",") if name.strip()),
-        vote_rule=own.vote_rule if own.vote_columns else "",
-        vote_rule_eval=own.vote_rule_eval if own.vote_columns else "",
+        vote_rule=run.vote_rule if run.vote_columns else "",
+        vote_rule_eval=run.vote_rule_eval if run.vote_columns else "",
     )
     dataset = data.open_for_evaluation(source)
     sys.stdout.writelines(f"{note}\n" for note in dataset.notes)
-    trained = _trained_with(classifier, cache=cache)
+    trained = _trained_with(classifier, options, cache=cache)
     found = None
-    if not _same_classes(classifier, dataset, options, own=_is_own(classifier, options, trained)):
+    if not _same_classes(classifier, dataset, options, certain=_is_own(classifier, options, trained)):
         found = crossing.match(classifier.class_names, dataset.class_names, level=options.level, absent=options.absent)
     before, leaked = len(dataset.notes), None
     if trained is not None:
@@ -108,13 +148,16 @@ def open_other(
     return dataclasses.replace(dataset, leaked=leaked), found
 
 
-def _trained_with(classifier: Classifier, *, cache: Path | None) -> Dataset | None:
+def _trained_with(classifier: Classifier, options: argparse.Namespace, *, cache: Path | None) -> Dataset | None:
     """The data of the run, to look for their pictures in others; None, and why, where that cannot be."""
     from emojax import data
     from emojax.errors import DataError
 
     config = classifier.config.data
     if not config.leak_check:
+        return None
+    if model_options.is_bundle(options):
+        sys.stderr.write("emojax: not leak-checked, for the data that a bundle names are not opened\n")
         return None
     try:
         return data.open_dataset(dataclasses.replace(config, leak_check=0), cache=cache)
@@ -123,7 +166,7 @@ def _trained_with(classifier: Classifier, *, cache: Path | None) -> Dataset | No
         return None
 
 
-def _same_classes(classifier: Classifier, dataset: Dataset, options: argparse.Namespace, *, own: bool) -> bool:
+def _same_classes(classifier: Classifier, dataset: Dataset, options: argparse.Namespace, *, certain: bool) -> bool:
     """Whether the data's classes are the model's in the same order. Bare numbers prove that only where the data are
     the run's own, or where the command says what they number."""
     from emojax.data import schemas
@@ -131,15 +174,17 @@ def _same_classes(classifier: Classifier, dataset: Dataset, options: argparse.Na
     if dataset.class_names != classifier.class_names or options.level != "name":
         return False
     stated = options.classes or options.protocol or options.format != "auto"
-    return bool(stated) or own or not schemas.numbers_only(dataset.class_names)
+    return bool(stated) or certain or not schemas.numbers_only(dataset.class_names)
 
 
 def _is_own(classifier: Classifier, options: argparse.Namespace, trained: Dataset | None) -> bool:
     """Whether --data is where the run's data lie, and they are as they were when it was trained."""
     from emojax import manifest
 
-    own, given = (Path(path).expanduser().resolve() for path in (classifier.config.data.path, options.data))
-    return trained is not None and own == given and manifest.knows(Path(options.workdir), trained)
+    if trained is None:
+        return False
+    named, given = (Path(path).expanduser().resolve() for path in (classifier.config.data.path, options.data))
+    return named == given and manifest.knows(Path(options.workdir), trained)
 
 
 def predict(classifier: Classifier, split: Split, crossing: Crossing | None, *, batch_size: int) -> Predictions:

@@ -7,6 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from emojax.cli import model_options
+
 
 def main(arguments: list[str]) -> int:
     """Writes WORKDIR/report/report.html and tells where it is."""
@@ -26,6 +28,7 @@ def main(arguments: list[str]) -> int:
     from emojax.report import html
     from emojax.report.pictures import Source
 
+    model_options.refuse_bundle(options)
     folder = Path(options.workdir)
     if not any((folder / "report" / f"{name}.json").is_file() for name in ("val", "test")):
         raise WorkdirError(f"{folder}: there is no report; is it the --workdir of a finished run?")

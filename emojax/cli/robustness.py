@@ -7,13 +7,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from emojax.cli import model_options
+from emojax.cli import model_options, other_data
 
 
 def main(arguments: list[str]) -> int:
     """Prints slices, corruptions and flip consistency; writes JSON, Markdown and a heat map."""
     parser = argparse.ArgumentParser(prog="emojax robustness", description=__doc__)
     model_options.add(parser)
+    other_data.add_place(parser)
     parser.add_argument("--split", default="val", help="train, val or test (default: val)")
     parser.add_argument(
         "--limit",
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
 
     import numpy as np
 
-    from emojax import data, decision_plots, figures, robustness, slices, workdir
+    from emojax import decision_plots, figures, robustness, slices, workdir
     from emojax.errors import ConfigError
     from emojax.files import write_bytes, write_json, write_text
     from emojax.predict import load
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     if bundled and not options.report:
         raise ConfigError(f"--workdir={options.workdir} is a bundle, which stays as it is: give --report=FOLDER too")
     classifier = load(options.workdir, which=options.which, views=options.views)
-    splits = data.open_dataset(classifier.config.data, cache=model_options.cache(options)).splits
+    splits = other_data.open_own(classifier, options, cache=model_options.cache(options)).splits
     if options.split not in splits:
         raise ConfigError(f"--split={options.split}: the data have {', '.join(splits)}")
     split = splits[options.split]

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax import bundle, models, predict, views as views_lib
+from emojax import bundle, combine, models, predict, scaling as scaling_lib, views as views_lib
 from emojax.errors import ConfigError, DataError, ExportError, WorkdirError
 from emojax.export import bundle_file, gate, onnx_file, stablehlo, torch_file
 from emojax.export.gate import Pictures
@@ -79,7 +79,7 @@ def run(
     stored = read(source, which=which)
     classifier = predict.load(source, which=which, views=views, decision=decision)
     seen = gate.pictures(classifier, val, images)
-    say(f"comparing on {images} pictures, {seen.from_val} of val and {images - seen.from_val} of noise")
+    say(f"comparing on {seen.text()}")
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         folder = work / "export"
@@ -92,8 +92,7 @@ def run(
             "output": {"name": onnx_file.OUTPUT, "dtype": "float32", "shape": ["B", len(classifier.class_names)]},
             "versions": _versions(),
         }
-        card = stored.card or bundle_file.card(stored, classifier)
-        (folder / bundle.CARD).write_text(card, encoding="utf-8")
+        (folder / bundle.CARD).write_text(bundle_file.card(stored, classifier, found), encoding="utf-8")
         bundle.write(folder, manifest)
         if "bundle" in formats:
             _reload(job, folder)
@@ -147,6 +146,11 @@ class _Job:
             lambda x: np.asarray(call(weights["params"], weights["model_state"], jnp.asarray(x))), self.seen.images
         )
 
+    def calibrated(self, logits: np.ndarray) -> np.ndarray:
+        """The probabilities of logits [N, K] of one view, with what `emojax calibrate` has stored."""
+        probs = combine.softmax(logits)
+        return scaling_lib.rescaled(self.classifier.decision.scaling, probs) if self.classifier.decision else probs
+
     def judged(self, name: str, agreement: gate.Agreement) -> dict[str, Any]:
         gate.require(NAMES[name], agreement)
         self.say(f"{NAMES[name]}: {_text(agreement)}")
@@ -165,7 +169,7 @@ class _Job:
 
 def _bundle(job: _Job) -> dict[str, Any]:
     bundle_file.write_weights(job.path("bundle"), job.stored)
-    return {"file": NAMES["bundle"], "images": len(job.seen.images), "bit_identical": True, "runtime": "emojax.load"}
+    return {"file": NAMES["bundle"], "bit_identical": True, "runtime": "emojax.load", **job.seen.counts()}
 
 
 def _reload(job: _Job, folder: Path) -> None:
@@ -232,7 +236,8 @@ def _safetensors(job: _Job) -> dict[str, Any]:
 
     expected = gate.run(lambda x: np.asarray(ours(normal(x))), job.seen.images)
     found = gate.run(lambda x: function(normal(x)), job.seen.images)
-    agreement = gate.compare(job.seen, expected, found, quantity="logits", runtime=runtime)
+    also = {"probs": (job.calibrated(expected), job.calibrated(found))}
+    agreement = gate.compare(job.seen, expected, found, quantity="logits", runtime=runtime, also=also)
     return job.judged("safetensors", agreement) | {"target": dataclasses.asdict(target), "calibrated": False}
 
 

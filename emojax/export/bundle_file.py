@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emojax import checkpoint_meta, decision as decision_lib, files, metrics, paths, preprocess
+from emojax.config import ModelConfig
 from emojax.data import schemas
+from emojax.errors import DamagedError
 from emojax.predict import Classifier
 from emojax.stored import Stored
 
@@ -53,8 +56,11 @@ def manifest(stored: Stored, classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def card(stored: Stored, classifier: Classifier) -> str:
-    """The model card, Markdown: what the model is, what was measured of it, and what it is not for."""
+def card(stored: Stored, classifier: Classifier, exports: Mapping[str, Mapping[str, Any]]) -> str:
+    """The model card, Markdown: what the model is, what was measured of it and of its files, and what it is not for.
+
+    `exports` is what the comparisons found. Raises `DamagedError` for numbers of a bundle that are none.
+    """
     meta, config = stored.meta, stored.meta.config
     parameters = sum(a.size for name, a in _arrays(stored).items() if name.startswith("params/"))
     schema = schemas.identify(meta.class_names)
@@ -63,13 +69,19 @@ def card(stored: Stored, classifier: Classifier) -> str:
         ("input", f"RGB, {meta.image_size} px, uint8; preprocessing is part of the model"),
         ("classes", ", ".join(meta.class_names) + (f" (those of {schema})" if schema else "")),
         ("trained on", _cell(config.data.path)),
+        ("started from", _start(config.model)),
         ("weights", f"after update {stored.step}"),
         ("test-time views", classifier.views),
         ("calibration", classifier.decision.text() if classifier.decision else "none: probabilities as trained"),
     ]
     lines = [f"# {config.model.name} for {len(meta.class_names)} classes", "", "| | |", "| --- | --- |"]
     lines += [f"| {name} | {_cell(value)} |" for name, value in rows]
-    lines += ["", "## Measured", "", *_measured(_numbers(stored))]
+    try:
+        lines += ["", "## Measured", "", *_measured(_numbers(stored))]
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise DamagedError(f"{stored.path}: the numbers that it tells are unusable: {error!r}") from error
+    lines += ["", "## Files", "", "| file | compared with the model |", "| --- | --- |"]
+    lines += [f"| {found['file']} | {_cell(_compared(found))} |" for found in exports.values()]
     lines += [
         "",
         "## Use",
@@ -82,6 +94,24 @@ def card(stored: Stored, classifier: Classifier) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _start(config: ModelConfig) -> str:
+    """What the training began with."""
+    if not config.weights:
+        return "random weights"
+    name = config.weights if config.weights.startswith("hf:") else Path(config.weights).name
+    return f"{name}, SHA-256 {config.weights_sha256 or 'not recorded'}"
+
+
+def _compared(found: Mapping[str, Any]) -> str:
+    if "accuracy" in found:
+        model, own = found["accuracy"]["model"], found["accuracy"]["int8"]
+        return f"accuracy on {found['val_images']:,} val pictures {own:.4f}, the model's {model:.4f}"
+    on = f"on {found['images']:,} pictures, {found['distinct']:,} of them different, by {found['runtime']}"
+    if found.get("bit_identical"):
+        return f"the same bits {on}"
+    return f"{found['quantity']} within {found['max_difference']:.1e} and the same decisions {on}"
 
 
 def _measured(numbers: dict[str, Any]) -> list[str]:
@@ -98,7 +128,7 @@ def _measured(numbers: dict[str, Any]) -> list[str]:
             low, high = values["intervals"].get(name, (None, None))
             within = f" [{low:.4f}, {high:.4f}]" if low is not None and high is not None else ""
             cells.append(f"{values[name]:.4f}{within}")
-        lines.append(f"| {split} | {values['n']} | {values['views']} | {' | '.join(cells)} |")
+        lines.append(f"| {_cell(split)} | {_cell(values['n'])} | {_cell(values['views'])} | {' | '.join(cells)} |")
     return [*lines, "", "In brackets: 95 % intervals. As the run judged itself, before any calibration."]
 
 
@@ -123,6 +153,6 @@ def _arrays(stored: Stored) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf, np.float32) for name, leaf in paths.flatten(stored.weights).items()}
 
 
-def _cell(text: str) -> str:
+def _cell(text: Any) -> str:
     """Text in a cell of a Markdown table."""
     return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())

@@ -124,6 +124,8 @@ def _pool_pictures(model: Any, helper: Any) -> None:
         outer, squeeze = maker[inner.input[0]], user[node.output[0]]
         gone |= {id(inner), id(outer), id(squeeze)}
         names, pads = [f"{node.name}_{part}" for part in ("in", "out")], how.get("pads", [0] * 8)
+        # Less than nothing at the end: a rest too small for a window, which ONNX leaves out anyway, and cannot write.
+        pads = [max(0, pad) if -pad < stride else pad for pad, stride in zip(pads, how["strides"] * 2, strict=True)]
         pool = helper.make_node(
             "MaxPool",
             [names[0]],

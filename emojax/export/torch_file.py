@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from emojax import models
+from emojax.errors import ExportError
+from emojax.models import vit
 from emojax.stored import Stored
 
 
@@ -49,17 +54,31 @@ def read(path: Path, stored: Stored, target: models.Target) -> tuple[Callable[[n
 
 
 def _by_ourselves(path: Path, stored: Stored) -> Callable[[np.ndarray], np.ndarray]:
-    import jax
     from safetensors import numpy as safetensors
 
     state = safetensors.load_file(path)
     if "pos_embed" in state:  # resized for the other library; what reads it back has the whole grid
-        state["pos_embed"] = np.asarray(stored.weights["params"]["stem"]["position"])
+        state["pos_embed"] = _whole_grid(state["pos_embed"])
     params, model_state = stored.model.from_torch(state)
     if not stored.meta.config.model.layer_scale:
         params = _without(params, "gamma")
     call = jax.jit(lambda images: stored.model.apply(params, model_state, images, train=False)[0].logits)
     return lambda images: np.asarray(call(images))
+
+
+def _whole_grid(position: np.ndarray) -> np.ndarray:
+    """Positions of our grid that `vit.resize_positions` makes the given ones of: it is linear, so that they are a
+    solution of a system of equations. Raises `ExportError` when there are none."""
+    side, size = math.isqrt(position.shape[1] - 1), vit.GRID**2
+    if side == vit.GRID:
+        return position
+    unit = jnp.asarray(np.eye(1 + size, size, -1, dtype=np.float32)[None])
+    matrix = np.asarray(vit.resize_positions(unit, side, side), np.float64)[0, 1:]
+    given = np.asarray(position[0, 1:], np.float64)
+    grid = np.linalg.pinv(matrix) @ given
+    if not np.abs(matrix @ grid - given).max() < 1e-5 * max(1.0, np.abs(given).max()):
+        raise ExportError("pos_embed as it was written comes of no grid of positions, so nothing was written")
+    return np.concatenate([position[:, :1], grid[None].astype(np.float32)], 1)
 
 
 def _without(tree: Any, name: str) -> Any:

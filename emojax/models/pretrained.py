@@ -59,29 +59,38 @@ class Source:
 def locate(name: str) -> Path:
     """The file that `model.weights` names; one of the Hugging Face hub is fetched into the hub's own cache.
 
-    Raises `ConfigError` for a name of the hub of another form, and without the library; `CheckpointError` when the hub
-    has no such file or cannot be reached.
+    Raises `ConfigError` for a name of the hub of another form or of another kind of file, before anything is fetched,
+    and without the library; `CheckpointError` when the hub has no such file or cannot be reached.
     """
     if not name.startswith(HUB):
         return Path(name)
     repository = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:/([\w./-]+))?", name[len(HUB) :])
-    if not repository:
+    file = (repository and repository[2]) or "model.safetensors"
+    if not repository or ".." in file.split("/"):
         raise ConfigError(f"config.model.weights: expected hf:ORG/NAME or hf:ORG/NAME/FILE, found {name!r}")
+    if Path(file).suffix not in tensor_file.SUFFIXES:
+        raise ConfigError(
+            f"config.model.weights: expected a file that ends in {' or '.join(tensor_file.SUFFIXES)}, found {file!r}; "
+            "nothing was fetched"
+        )
     try:
         hub: Any = importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise ConfigError(f"config.model.weights: {name} needs an extra: pip install 'emojax[hub]'") from error
-    file = repository[2] or "model.safetensors"
     try:
-        path = Path(hub.hf_hub_download(repository[1], file))
-        if path.suffix == ".safetensors":
-            files_there = hub.list_repo_files(repository[1])
-            beside = str(Path(file).with_name("config.json"))
-            if beside in files_there:
-                hub.hf_hub_download(repository[1], beside)
-        return path
+        return _fetched(hub, repository[1], file)
     except Exception as error:  # whatever the hub and the network come up with
         raise CheckpointError(f"{name} cannot be fetched: {one_line(str(error))[:300]}") from error
+
+
+@functools.lru_cache(maxsize=8)  # a run asks twice: for what the weights want, and for the weights
+def _fetched(hub: Any, repository: str, file: str) -> Path:
+    """A file of the hub in its cache, and timm's config.json beside weights in safetensors, where there is one."""
+    path = Path(hub.hf_hub_download(repository, file))
+    beside = str(Path(file).with_name("config.json"))
+    if path.suffix == ".safetensors" and beside in hub.list_repo_files(repository):
+        hub.hf_hub_download(repository, beside)
+    return path
 
 
 def open_source(name: str) -> Source:

@@ -54,7 +54,7 @@ def to_torch(
             side = image_size // vit.PATCH
             array = np.asarray(vit.resize_positions(array, side, side))  # pyright: ignore[reportArgumentType]
         name = renamed(f"{_name(module, rules, target.library)}.{_LEAVES.get(own, own)}")
-        state[name] = _layout(array, one_by_one=_is_convolution(config, module))
+        state[name] = _layout(array, one_by_one=_is_convolution(config, module, target.library))
     if target.name.startswith("convnext") and not config.layer_scale:
         for name, array in list(state.items()):
             if name.endswith("conv_dw.bias"):
@@ -64,8 +64,8 @@ def to_torch(
 
 def _name(module: str, rules: Rules, library: str) -> str:
     """The name that `library` has for the module which the rules turn into the path `module`: torchvision's begin with
-    "features". The first of several, since what is special comes first in the rules, and names of neither library
-    last."""
+    "features" or "classifier.". The first of several, since what is special comes first in the rules, and names of
+    neither library last."""
     found: list[str] = []
     for regex, template in rules:
         match = re.fullmatch(re.escape(template).replace(r"\{\}", r"(\d+)"), module)
@@ -81,7 +81,10 @@ def _name(module: str, rules: Rules, library: str) -> str:
     if not found:
         raise ConfigError(f"{module!r} has no counterpart among the names of timm and torchvision")
     theirs = library == "torchvision"
-    return next((name for name in found if name.startswith("features") == theirs), found[0])
+    return next((name for name in found if bool(_TORCHVISION.match(name)) == theirs), found[0])
+
+
+_TORCHVISION = re.compile(r"features|classifier\.")
 
 
 def _path(name: str, rules: Rules) -> str:
@@ -99,11 +102,13 @@ def _layout(array: np.ndarray, *, one_by_one: bool) -> np.ndarray:
     return array
 
 
-def _is_convolution(config: ModelConfig, module: str) -> bool:
-    """Whether torch computes a dense layer as a 1x1 convolution: SqueezeNet's classes, and the blocks of timm's
-    ConvNeXt from atto to nano."""
+def _is_convolution(config: ModelConfig, module: str, library: str) -> bool:
+    """Whether torch computes a dense layer as a 1x1 convolution: SqueezeNet's classes, the hidden layer of the head of
+    timm's MobileNetV3, and the blocks of timm's ConvNeXt from atto to nano."""
     if config.name.startswith("squeezenet"):
         return module == "head/dense"
+    if config.name in mobilenetv3.VARIANTS:
+        return module == "head/dense1" and library == "timm"
     return config.name in _CONV_MLP and module.endswith(("/expand", "/project"))
 
 
@@ -151,8 +156,8 @@ def _target(config: ModelConfig, image_size: int) -> Target:
     own = config.head == "own" or (config.head == "linear" and not name.startswith(("squeezenet", "mobilenetv3")))
     if not own:
         raise ConfigError(f"safetensors: neither timm nor torchvision has the head {config.head!r} on {name}")
-    if config.padding not in ("", "equal") or config.norm_epsilon:
-        raise ConfigError(f"safetensors: model.padding or norm_epsilon of {name} are not those of timm and torchvision")
+    if config.padding == "valid":
+        raise ConfigError(f"safetensors: neither timm nor torchvision has a {name} with model.padding valid")
     if name in resnet.VARIANTS and resnet.VARIANTS[name][0] == "cifar":
         raise ConfigError(f"safetensors: neither timm nor torchvision has a {name}")
     if config.twins or config.importance:
@@ -163,6 +168,8 @@ def _target(config: ModelConfig, image_size: int) -> Target:
         raise ConfigError(f"safetensors: torchvision's {name} has a ReLU on its class maps, and this one has not")
     library, theirs = _NAMES.get(name, ("timm", name))
     arguments: dict[str, Any] = {}
+    if name in efficientnet.VARIANTS or name in mobilenetv3.VARIANTS:
+        library, theirs, arguments = _as_padded(config, library, theirs)
     sizes = {"depths": list(config.depths), "widths": list(config.widths)}
     if name.startswith("vit"):
         arguments = {"img_size": image_size}
@@ -181,3 +188,15 @@ def _target(config: ModelConfig, image_size: int) -> Target:
             raise ConfigError(f"safetensors: timm's {name} starts with 64 channels, and this one {config.widths[0]}")
         arguments = {key: value for key, value in zip(keys, sizes.values(), strict=True) if value}
     return Target(library, theirs, arguments)
+
+
+def _as_padded(config: ModelConfig, library: str, theirs: str) -> tuple[str, str, dict[str, Any]]:
+    """(library, name, arguments) of an EfficientNet or MobileNetV3 with this padding and epsilon: timm's `tf_` networks
+    pad as TensorFlow and add 1e-3 to the variances, its others pad equally and add 1e-5; torchvision's MobileNetV3 pads
+    equally and adds 1e-3. Another epsilon is an argument of timm's."""
+    mobile, same = config.name in mobilenetv3.VARIANTS, config.padding == "same"
+    epsilon = config.norm_epsilon or (1e-3 if mobile else 1e-5)
+    if mobile and not same and epsilon == 1e-3:
+        return library, theirs, {}
+    name = f"{'tf_' if same else ''}{config.name}{'_100' if mobile else ''}"
+    return "timm", name, {} if epsilon == (1e-3 if same else 1e-5) else {"bn_eps": epsilon}
