@@ -58,6 +58,7 @@ def read(workdir: Path, seed: int) -> dict[str, Any]:
         "balanced_accuracy": report["balanced_accuracy"],
         "ece": errors["before"],
         "ece_calibrated": errors["after"],
+        "ece_by_chance": judged["after"]["calibration"]["ece"]["equal_mass"]["chance"],
         "decision": calibration["decision"],
         "minutes": report["seconds"] / 60,
         "parameters": runs.result(workdir)["parameters"],
@@ -79,7 +80,15 @@ def _thin(points: list[list[float]], *, count: int = 40) -> list[list[float]]:
 
 def summed(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over the runs of a recipe, and the runs."""
-    names = ("val_accuracy", "val_accuracy_no_duplicates", "macro_f1", "minutes", "ece", "ece_calibrated")
+    names = (
+        "val_accuracy",
+        "val_accuracy_no_duplicates",
+        "macro_f1",
+        "minutes",
+        "ece",
+        "ece_calibrated",
+        "ece_by_chance",
+    )
     means = {name: statistics.mean(run[name] for run in found) for name in names}
     return means | {"seeds": [run["seed"] for run in found], "cores": os.cpu_count(), "runs": found}
 

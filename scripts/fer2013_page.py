@@ -61,20 +61,21 @@ def page(record: dict[str, Any]) -> str:
 
 
 def _numbers(record: dict[str, Any]) -> str:
-    titles = ["recipe", *_NUMBERS.values(), "ECE, calibrated", "minutes", "million parameters", "seeds"]
+    titles = ["recipe", *_NUMBERS.values(), "ECE, calibrated (chance)", "minutes", "million parameters", "seeds"]
     rows = []
     for name, found in record.items():
         runs = found["runs"]
         numbers = [mean_std([run[key] for run in runs]) for key in _NUMBERS]
-        error = f"{100 * found['ece']:.1f} → {100 * found['ece_calibrated']:.1f}"
+        error = f"{100 * found['ece']:.1f} → {100 * found['ece_calibrated']:.1f} ({100 * found['ece_by_chance']:.1f})"
         size = f"{runs[0]['parameters'] / 1e6:.1f}"
         rows.append(
             [f"`{name}`", *numbers, error, f"{found['minutes']:.0f}", size, ", ".join(map(str, found["seeds"]))]
         )
     about = (
         "Percent; of several seeds mean ± standard deviation. ECE: expected calibration error, 15 bins of equal mass, "
-        "as trained → after `emojax calibrate`, fitted and judged on different parts of val. Minutes of training and "
-        "its evaluations on two CPU cores."
+        "as trained → after `emojax calibrate`, fitted and judged on different parts of val; in brackets what chance "
+        "alone gives a model that is right about itself, on so many pictures. Minutes of training and its evaluations "
+        "on two CPU cores."
     )
     return f"{markdown(titles, rows)}\n\n{about}"
 
