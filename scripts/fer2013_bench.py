@@ -20,7 +20,7 @@ from typing import Any
 
 from fer2013_page import PAGE, PICTURE, RECORD, page, picture
 
-from emojax import files
+from emojax import files, predict
 from emojax.cli import runs
 from emojax.jsonl import history
 
@@ -68,6 +68,7 @@ def read(workdir: Path, seed: int) -> dict[str, Any]:
         "curve": [[row["epoch"], row["accuracy"]] for row in rows if row["kind"] == "eval"],
         "train_curve": _thin([[row["epoch"], row["accuracy"]] for row in rows if row["kind"] == "train"]),
         "result_step": report["step"],
+        "digest": predict.load(workdir).digest(),
     }
 
 

@@ -53,10 +53,22 @@ _TRIED = """Dropped on the way: the last norm of each block starting at 0, which
 train for an epoch."""
 
 
+_REBUILD = """## The bundle
+
+The trained model is not in the repository, for the pictures may not be passed on. These commands make it again, with
+the same bits on the same kind of machine with the versions of constraints.txt (`emojax.load(...).digest()` tells the
+SHA-256 above):
+
+    python -m emojax.main --config=fer2013_best.py --workdir=runs/fer2013_best --config.data.path=FOLDER
+    emojax calibrate --workdir=runs/fer2013_best
+    emojax export --workdir=runs/fer2013_best fer2013_best.zip --format=bundle"""
+
+
 def page(record: dict[str, Any]) -> str:
     """The page of what was measured so far."""
     parts = [_INTRO, _numbers(record), "![Accuracy on val over the epochs, and over minutes of training](fer2013.png)"]
     parts += ["## What was asked", _bars(record), _road(record), *(_recipe(name, record[name]) for name in record)]
+    parts.append(_REBUILD)
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,7 +130,8 @@ def _recipe(name: str, found: dict[str, Any]) -> str:
         parts.append(
             f"Seed {run['seed']}: {100 * run['val_accuracy']:.2f} % of {run['n']:,} (95 % interval {low:.1f} to "
             f"{high:.1f}), {100 * run['val_accuracy_no_duplicates']:.2f} % of the {run['n_no_duplicates']:,} that are "
-            f"not in train; {run['minutes']:.1f} minutes. Calibration: {run['decision']}."
+            f"not in train; {run['minutes']:.1f} minutes. Calibration: {run['decision']}. SHA-256 of the weights "
+            f"{run['digest'][:16]}..."
         )
     first = found["runs"][0]
     names = first["class_names"]
