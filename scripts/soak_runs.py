@@ -61,7 +61,7 @@ def _chain(setting: Setting, seed: int) -> Unit:
         run.with_suffix(".log").unlink()
     if cache:
         shutil.rmtree(cache)
-    number, counts = done.pop("kills"), dict(done)
+    number, counts = done.pop("kills", 0), dict(done)  # 0: it came to its end before the first moment to strike
     failures = [{"seed": seed, "variant": variant.name, "seen": found}] if found else []
     return Unit(number, 0 if found else number, counts | {"chains": 1, f"chains, {variant.words}": 1}, [], failures)
 
