@@ -155,13 +155,20 @@ def picture(record: dict[str, Any]) -> bytes:
             left.plot(*zip(*val, strict=True), color=colour, linewidth=1.8, marker="o", markersize=3.5, label=label)
             low, high = (100 * x for x in run["interval"])
             y = 100 * run["val_accuracy"]
-            right.errorbar(
-                run["minutes"], y, yerr=[[y - low], [high - y]], color=colour, marker="o", capsize=3, label=label
-            )
+            right.errorbar(run["minutes"], y, yerr=[[y - low], [high - y]], color=colour, marker="o", capsize=3)
+            if label:
+                right.annotate(
+                    label,
+                    (run["minutes"], y),
+                    (8, 0),
+                    textcoords="offset points",
+                    color=colour,
+                    fontsize=SMALL,
+                    va="center",
+                )
     style(left, xlabel="Epoch (thin: train, augmented)", ylabel="Accuracy, %", grid="both")
     style(right, xlabel="Minutes on two CPU cores", ylabel="Accuracy on val, % (95 % interval)", grid="both")
-    right.set_xlim(left=0)
-    for ax in (left, right):
-        ax.legend(frameon=False, fontsize=SMALL, loc="lower right")
+    right.set_xlim(0, 1.3 * max(run["minutes"] for found in record.values() for run in found["runs"]))
+    left.legend(frameon=False, fontsize=SMALL, loc="lower right")
     heading(drawn, "FER2013 and FER+: accuracy on val")
     return figures.png(drawn)
