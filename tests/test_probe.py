@@ -14,7 +14,7 @@ from test_pretrained import own_file
 from emojax import cli, data, logistic, models, paths, predict, probe, train
 from emojax.config import ModelConfig, StageConfig
 from emojax.data import pipeline
-from emojax.errors import ConfigError
+from emojax.errors import ConfigError, DataError
 
 
 def clusters(n, *, classes=3, width=8, spread=1.5, seed=0):
@@ -59,6 +59,13 @@ def test_the_penalty_is_the_one_that_generalises():
     assert 1e-3 < found < 10
     for penalty in (10.0, 1e-5):
         assert logistic.best_penalty(x, target, weight, np.arange(90) % 5, penalties=[penalty])[1] > loss
+
+
+def test_rows_of_one_part_alone_are_not_enough():
+    x, target, weight = clusters(20)
+    weight[np.arange(20) % 5 != 0] = 0
+    with pytest.raises(DataError, match="one part alone"):
+        logistic.best_penalty(x, target, weight, np.arange(20) % 5)
 
 
 @pytest.fixture(scope="module")
