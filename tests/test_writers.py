@@ -142,7 +142,9 @@ def test_a_failing_tracker_is_told_once_and_nothing_stops(tmp_path, monkeypatch,
     assert warned == ["warning: MLflow gets nothing more of this run: ConnectionError: no\\nroute"]
     assert "no\\nroute" in (tmp_path / "log.txt").read_text()
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) >= 9
-    assert Stub.got[-1] == ("close", "") and ("report", "report") in Stub.got, "the other one gets everything"
+    # The other one gets everything; each has a thread of its own, so whose call comes last is open.
+    assert Stub.got.count(("close", "")) == 1
+    assert Stub.got.count(("report", "report")) == (2 if method == "close" else 1)
 
 
 def test_a_tracker_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
