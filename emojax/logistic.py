@@ -42,7 +42,7 @@ def fit(
       weight: of each row, >= 0 and not all 0.
       penalty: strength, > 0. scikit-learn's C is 1 / (N penalty).
       start: where to begin; None = at 0.
-      coarse: ends three digits earlier, good enough to compare penalties.
+      coarse: ends earlier, good enough to compare penalties.
 
     Returns:
       (kernel, bias), float64. The bias is not penalised.

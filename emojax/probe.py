@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from emojax import logistic, parallel
-from emojax.config import AverageConfig, Config, LossConfig, StageConfig
+from emojax import logistic, models, parallel
+from emojax.config import AverageConfig, Config, DistillConfig, LossConfig, StageConfig
 from emojax.data import folds, pipeline
 from emojax.data.workers import Watch
 from emojax.errors import ConfigError, DataError
@@ -22,17 +22,27 @@ FOLDS = 5
 
 
 def config_of(config: Config) -> Config:
-    """The run that a recipe becomes: no updates, one judgement of the solved layer."""
+    """The run that a recipe becomes: no updates, one judgement of the solved layer.
+
+    Raises `ConfigError` for a recipe without weights, of several processes, or whose network does not end with a dense
+    layer: before an image is read.
+    """
     if not config.model.weights:
         raise ConfigError(
             "config.model.weights: a probe needs pretrained weights, and the recipe names none; give "
             "--config.model.weights=FILE"
         )
+    if config.parallel.distributed:
+        raise ConfigError("config.parallel.distributed: expected 0, for one process does all of a probe, found 1")
+    model, size = models.build(config.model, 2), config.image_size
+    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    jax.eval_shape(lambda image: model.last_inputs(*model.init(jax.random.key(0), size), image), image)
     return dataclasses.replace(
         config,
         stages=(StageConfig(name="probe", epochs=1, train=0),),
         average=AverageConfig(),
         loss=LossConfig(),
+        distill=DistillConfig(),
         data=dataclasses.replace(config.data, sampler="shuffle"),
     )
 
@@ -45,25 +55,27 @@ def solved(run: Run, state: TrainState) -> TrainState:
     found by cross-validation within train; val and test are not looked at.
 
     Raises:
-      ConfigError: the network does not end with a dense layer, or the run has several processes.
-      DataError: none of the pictures could be read.
+      DataError: none of the pictures could be read, or their features are no numbers.
     """
     parts, split, began = run.parts, run.parts.dataset.splits["train"], time.monotonic()
-    if parallel.process()[1] > 1:
-        raise ConfigError("emojax probe: one process does all; leave config.parallel.distributed at 0")
     run.monitor.status("features of the training pictures")
     mirrored = parts.config.augment.flip > 0
     x, weight = _features(run, state, split, mirrored=mirrored)
     if not weight.any():
         raise DataError("none of the training pictures could be read")
+    if not np.isfinite(x).all():
+        raise DataError("the features of some training pictures are no numbers; are these the weights of this network?")
     views = x.shape[0]
-    fold = folds.folds(split.label, content=[str(name) for name in split.id], k=FOLDS, seed=parts.config.seed)
-    mean, scale = x.mean((0, 1), dtype=np.float64), x.std((0, 1), dtype=np.float64)
+    content = parts.dataset.contents.get("train") or [str(name) for name in split.id]
+    fold = folds.folds(split.label, content=content, k=min(FOLDS, len(set(content))), seed=parts.config.seed)
+    seen = weight > 0
+    mean = np.asarray(x[:, seen].mean((0, 1), dtype=np.float64))
+    scale = np.asarray(x[:, seen].std((0, 1), dtype=np.float64))
     scale[scale < 1e-8] = 1.0
     x = ((x - mean) / scale).astype(np.float32).reshape(-1, x.shape[2])
     label, weight, fold = np.tile(split.label, (views, 1)), np.tile(weight, views), np.tile(fold, views)
-    seen = f"{len(split):,} pictures" + (" and their mirror images" if mirrored else "")
-    run.monitor.say(f"features: {x.shape[1]:,} of {seen}, {time.monotonic() - began:.0f} s")
+    count = f"{int(seen.sum()):,} pictures" + (" and their mirror images" if mirrored else "")
+    run.monitor.say(f"features: {x.shape[1]:,} of {count}, {time.monotonic() - began:.0f} s")
     run.monitor.status("solving for the last layer")
     began = time.monotonic()
     penalty, loss = logistic.best_penalty(x, label, weight, fold)

@@ -266,6 +266,8 @@ def _check_stage(config: Config, stage: StageConfig, where: str, *, first: bool)
     judged = len(config.stages) == 1 and bool(config.model.weights)  # pretrained weights, as they are
     expected = "1 in the first stage, unless it is the only one and there are model.weights to judge"
     _check(f"{where}.train", stage.train, not first or bool(stage.train) or judged, expected)
+    moved = any(one.train for one in config.stages)
+    _check("average.soup", config.average.soup, moved or not config.average.soup, "0 while no stage trains")
     kept = not stage.judge or stage.judge == "weights" or stage.judge in config.average.name
     expected = f"weights, or an average that is kept (average.name is {config.average.name!r})"
     _check(f"{where}.judge", stage.judge, kept, expected)

@@ -101,7 +101,6 @@ def main() -> None:
     parser.add_argument("--data", help="folder of train.parquet and val.parquet")
     parser.add_argument("--runs", type=Path, help="folder of the runs, which stay")
     parser.add_argument("--note", default="", help="how the runs came about, for the page: what else was running, ...")
-    parser.add_argument("--minutes", type=float, help="of the same run when nothing ran beside it, instead of these")
     options = parser.parse_args()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     if options.recipe != "page":
@@ -109,8 +108,7 @@ def main() -> None:
             parser.error("--data and --runs are missing")
         found = []
         for seed in options.seeds:
-            run = read(trained(options.recipe, seed, data=options.data, folder=options.runs), seed)
-            found.append(run | {"minutes": options.minutes or run["minutes"], "minutes_then": run["minutes"]})
+            found.append(read(trained(options.recipe, seed, data=options.data, folder=options.runs), seed))
             record[options.recipe] = summed(found) | {"note": options.note}
             files.write_json(RECORD, record)
     files.write_bytes(PICTURE, picture(record))

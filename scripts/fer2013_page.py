@@ -41,8 +41,8 @@ good; nothing was trained on val. FER+ has the crowd's labels: train learns the 
 
 _ROAD = """## The road
 
-Every full run on these pictures so far, one seed each, in percent of val; the first two are in docs/measured.json of
-the commits that are named. No network, size or augmentation was chosen by comparing numbers on val: there was time for
+The runs for FER2013's labels, one seed each, in percent of val; the first two are in docs/measured.json of the commits
+that are named. No network, size or augmentation was chosen by comparing numbers on val: there was time for
 these runs only, and no search on a part of train has been made.
 
 | run | accuracy | without duplicates | minutes | kept |
@@ -55,9 +55,9 @@ train for an epoch."""
 
 _REBUILD = """## The bundle
 
-The trained model is not in the repository, for the pictures may not be passed on. These commands make it again, with
-the same bits on the same kind of machine with the versions of constraints.txt (`emojax.load(...).digest()` tells the
-SHA-256 above):
+The trained model is not in the repository, for the pictures may not be passed on. These commands make it again. On the
+same kind of machine, with the versions of constraints.txt and the same source, the bits should be the same too, but
+`fer2013_best` was trained once only; `emojax.load(...).digest()` tells the SHA-256 of which the first digits are above.
 
     python -m emojax.main --config=fer2013_best.py --workdir=runs/fer2013_best --config.data.path=FOLDER
     emojax calibrate --workdir=runs/fer2013_best
@@ -77,7 +77,7 @@ def _numbers(record: dict[str, Any]) -> str:
     rows = []
     for name, found in record.items():
         runs = found["runs"]
-        numbers = [mean_std([run[key] for run in runs]) for key in _NUMBERS]
+        numbers = [mean_std([run[key] for run in runs]) if len(runs) > 1 else _cut(found[key]) for key in _NUMBERS]
         error = f"{100 * found['ece']:.1f} → {100 * found['ece_calibrated']:.1f} ({100 * found['ece_by_chance']:.1f})"
         size = f"{runs[0]['parameters'] / 1e6:.1f}"
         rows.append(
@@ -90,6 +90,11 @@ def _numbers(record: dict[str, Any]) -> str:
         "on two CPU cores."
     )
     return f"{markdown(titles, rows)}\n\n{about}"
+
+
+def _cut(value: float) -> str:
+    """Percent with one digit, cut off: no number is rounded up."""
+    return f"{int(1000 * value) / 10:.1f}"
 
 
 def _bars(record: dict[str, Any]) -> str:
@@ -115,7 +120,7 @@ def _road(record: dict[str, Any]) -> str:
     rows = []
     for name in ("fer2013_best",):
         if found := record.get(name):
-            numbers = [f"{100 * found[key]:.1f}" for key in ("val_accuracy", "val_accuracy_no_duplicates")]
+            numbers = [_cut(found[key]) for key in ("val_accuracy", "val_accuracy_no_duplicates")]
             what = "ResNet-18 of half width, 25 + 25 epochs, stronger augmentation, MixUp"
             rows.append(f"| {what} | {' | '.join(numbers)} | {found['minutes']:.0f} | as `{name}` |")
     return "\n".join([_ROAD, *rows]) + f"\n\n{_TRIED}"

@@ -141,7 +141,8 @@ def main() -> None:
                         one_run(case, way, seed, data=data, weights=options.weights) for seed in options.seeds
                     ]
                     files.write_json(RECORD, record)
-    PAGE.write_text(page(record), encoding="utf-8")
+    files.write_json(RECORD, record)
+    files.write_text(PAGE, page(record))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import tiny
 from sklearn.linear_model import LogisticRegression
 from test_pretrained import own_file
 
-from emojax import cli, data, logistic, models, paths, predict, probe, train
-from emojax.config import ModelConfig, StageConfig
+from emojax import cli, data, logistic, models, paths, predict, probe, tensor_file, train
+from emojax.config import AverageConfig, ModelConfig, ParallelConfig, StageConfig
 from emojax.data import pipeline
 from emojax.errors import ConfigError, DataError
+from emojax.validate import validate
 
 
 def clusters(n, *, classes=3, width=8, spread=1.5, seed=0):
@@ -118,6 +119,26 @@ def test_a_finished_probe_says_so_and_an_interrupted_one_goes_on(probed, capsys)
     assert json.loads((run / "report/test.json").read_text())["accuracy"] == json.loads(before)["accuracy"]
 
 
+def test_features_that_are_no_numbers_end_the_run_in_words(probed, tmp_path):
+    config, _, arrays = probed
+    file = tmp_path / "w.safetensors"
+    own_file(file, config.model, 3)
+    broken = {**arrays, "params/stem/conv/kernel": arrays["params/stem/conv/kernel"] * np.float32(1e38)}
+    about = {"name": config.model.name, "stem": config.model.stem, "classes": 3, "knobs": {}}
+    tensor_file.write(file, broken, tensor_file.as_metadata("emojax", about))
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(file)))
+    with pytest.raises(DataError, match="are no numbers"):
+        train.run(probe.config_of(config), tmp_path / "run", prepare=probe.solved)
+    assert not (tmp_path / "run/finished.json").exists()
+
+
+def test_a_run_that_only_judges_has_no_soup(probed):
+    config, *_ = probed
+    config = dataclasses.replace(probe.config_of(config), average=AverageConfig(soup=1))
+    with pytest.raises(ConfigError, match=r"average\.soup: expected 0"):
+        validate(config)
+
+
 @pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a recipe
 def test_what_cannot_be_probed_is_refused(probed, tmp_path, capsys):
     config, *_ = probed
@@ -125,6 +146,10 @@ def test_what_cannot_be_probed_is_refused(probed, tmp_path, capsys):
         probe.config_of(dataclasses.replace(config, model=ModelConfig()))
     assert cli.main(["probe", "--config=configs/emoji.py", f"--workdir={tmp_path / 'run'}"]) == 2
     assert "config.model.weights" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="does not end with one dense layer"):
+        probe.config_of(dataclasses.replace(config, model=dataclasses.replace(config.model, head="cosine")))
+    with pytest.raises(ConfigError, match="one process does all"):
+        probe.config_of(dataclasses.replace(config, parallel=ParallelConfig(distributed=1)))
     for head in ("cosine", ""):
         knobs = {"head": "cosine"} if head else {"importance": 1}
         model = models.build(dataclasses.replace(config.model, weights="", **knobs), 3)

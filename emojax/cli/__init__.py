@@ -12,7 +12,7 @@ from emojax.visible import Guarded
 
 VERBS = {
     "train": "train from a recipe; the same as python -m emojax.main",
-    "probe": "solve for the last layer of a pretrained network, in seconds: what are its features worth",
+    "probe": "solve for the last layer of a pretrained network: what are its features worth",
     "evaluate": "judge a trained model on its own or other data",
     "predict": "classify pictures, folders of pictures, videos and cameras",
     "serve": "answer over HTTP, with a page for trying it in a browser",

@@ -9,11 +9,11 @@ def main(arguments: list[str]) -> int:
     """Solves for the last layer, judges it and writes the work directory of a run."""
     parser = argparse.ArgumentParser(
         prog="emojax probe",
-        description="Logistic regression on the features of a pretrained network that stays as it is: seconds after "
-        "its features are known. What it leaves is a finished run, for predict, evaluate, export and compare.",
+        description="Logistic regression on the features of a pretrained network that stays as it is. What it leaves "
+        "is a finished run, for predict, evaluate, export and compare.",
         epilog="Of the recipe, the data, the network with its weights, the image size, how pictures are evaluated and "
-        "whether they are mirrored count; its stages, losses and optimizer do not. --config.KNOB=VALUE changes it, as "
-        "for emojax train.",
+        "whether they are mirrored count; its stages, sampler, losses, class weights and optimizer do not. "
+        "--config.KNOB=VALUE changes it, as for emojax train.",
     )
     parser.add_argument("--config", required=True, metavar="RECIPE.py[:VARIANT]", help="as for emojax train")
     parser.add_argument("--workdir", required=True, help="folder for the model and its report")
