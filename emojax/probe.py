@@ -9,14 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from emojax import logistic, models, parallel
+from emojax import logistic, models, parallel, wiring
 from emojax.config import AverageConfig, Config, DistillConfig, LossConfig, StageConfig
-from emojax.data import folds, pipeline
-from emojax.data.workers import Watch
+from emojax.data import folds
 from emojax.errors import ConfigError, DataError
 from emojax.judging import Run
 from emojax.types import Split, TrainState, Tree
-from emojax.wiring import Parts
 
 FOLDS = 5
 
@@ -103,7 +101,7 @@ def _features(
     jitted = jax.jit(see, compiler_options=parallel.compiler_options(parts.mesh))
     found: list[np.ndarray] = []
     weight = np.zeros(len(split), np.float32)
-    with _batches(parts, split, stage.image_size) as batches:
+    with wiring.eval_batches(parts, split, image_size=stage.image_size) as batches:
         for host in batches:
             run.stop.poll()
             batch = parallel.shard(parts.mesh, host)
@@ -115,17 +113,3 @@ def _features(
             weight[host.index[real]] = host.weight[real]
             run.monitor.progress(int(host.index.max()) + 1, len(split))
     return np.stack(found), weight
-
-
-def _batches(parts: Parts, split: Split, size: int) -> pipeline.Loader:
-    config = parts.config
-    return pipeline.eval_batches(
-        split,
-        size=size,
-        crop=config.eval.crop,
-        fit=config.fit,
-        interpolation=config.eval.interpolation,
-        batch_size=config.eval.batch_size or config.batch_size,
-        workers=config.data.workers,
-        watch=Watch.of(config.data, parts.say),
-    )

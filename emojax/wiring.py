@@ -274,6 +274,22 @@ def train_batches(parts: Parts, stage: Stage, *, start: int) -> pipeline.Loader:
     )
 
 
+def eval_batches(parts: Parts, split: Split, *, image_size: int) -> pipeline.Loader:
+    """Host batches of every record of `split` once, as evaluation sees them."""
+    config = parts.config
+    return pipeline.eval_batches(
+        split,
+        size=image_size,
+        crop=config.eval.crop,
+        fit=config.fit,
+        interpolation=config.eval.interpolation,
+        batch_size=config.eval.batch_size or config.batch_size,
+        workers=config.data.workers,
+        watch=Watch.of(config.data, parts.say),
+        process=parallel.process(),
+    )
+
+
 def predictions(
     parts: Parts,
     weights: dict[str, Tree],
@@ -284,18 +300,7 @@ def predictions(
     poll: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Predictions of {"params", "model_state"} for a split; `poll` as in `predict.over`."""
-    config = parts.config
-    with pipeline.eval_batches(
-        split,
-        size=image_size,
-        crop=config.eval.crop,
-        fit=config.fit,
-        interpolation=config.eval.interpolation,
-        batch_size=config.eval.batch_size or config.batch_size,
-        workers=config.data.workers,
-        watch=Watch.of(config.data, parts.say),
-        process=parallel.process(),
-    ) as batches:
+    with eval_batches(parts, split, image_size=image_size) as batches:
         return predict.over(
             parts.infer(views), weights["params"], weights["model_state"], batches, split, mesh=parts.mesh, poll=poll
         )

@@ -21,8 +21,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from noise_page import table
-
 from emojax import files
 from emojax.cli import runs
 
@@ -92,7 +90,7 @@ def page(record: dict[str, Any]) -> str:
         if about := CASES[case].get("about"):
             parts.append(about)
         titles = ["", "accuracy, %", "macro-F1, %", "minutes", "seeds"]
-        parts.append(table(titles, [_row(way, rows[way]) for way in WAYS if way in rows]))
+        parts.append(runs.markdown(titles, [_row(way, rows[way]) for way in WAYS if way in rows]))
     parts.append(_COMMANDS)
     first = next(iter(record["cases"]))
     for way in WAYS:

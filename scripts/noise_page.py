@@ -53,7 +53,7 @@ def _cell(runs: list[dict[str, Any]], key: str) -> str:
     return f"{statistics.mean(values):.1f} ± {spread:.1f}"
 
 
-def table(titles: list[str], rows: list[list[str]]) -> str:
+def _table(titles: list[str], rows: list[list[str]]) -> str:
     rule = ["---", *["---:"] * (len(titles) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [titles, rule, *rows])
 
@@ -62,7 +62,7 @@ def _bars(record: dict[str, Any]) -> str:
     rows = [
         [BARS[key][0], f"{value:.1f}", "yes" if reached else "**no**"] for key, (value, reached) in bars(record).items()
     ]
-    return table(["what was to be shown", "points", "reached"], rows)
+    return _table(["what was to be shown", "points", "reached"], rows)
 
 
 def _noise(record: dict[str, Any]) -> str:
@@ -73,7 +73,7 @@ def _noise(record: dict[str, Any]) -> str:
         runs = found["runs"]
         rows.append([found["title"], _cell(runs, "accuracy"), f"{lost[method]:.1f}", _seconds(runs)])
     share = f"{100 * record['about']['noise']:.0f} %"
-    return f"## {share} of the training labels are wrong\n\n" + table(
+    return f"## {share} of the training labels are wrong\n\n" + _table(
         ["method", "test accuracy, %", "points lost", "s a run"], rows
     )
 
@@ -86,7 +86,7 @@ def _skew(record: dict[str, Any]) -> str:
         shifted = _cell(runs, "shifted") if method == "ce" else ""
         rows.append([found["title"], _cell(runs, "accuracy"), _cell(runs, "mean_class"), shifted, _seconds(runs)])
     title = f"## Classes of {about['most']} down to {about['most'] / about['ratio']:.0f} training images"
-    return f"{title}\n\n" + table(["method", "test accuracy, %", "mean-class, %", "after the shift", "s a run"], rows)
+    return f"{title}\n\n" + _table(["method", "test accuracy, %", "mean-class, %", "after the shift", "s a run"], rows)
 
 
 def _seconds(runs: list[dict[str, Any]]) -> str:
@@ -106,7 +106,7 @@ def _about(record: dict[str, Any]) -> str:
 def _search(record: dict[str, Any]) -> str:
     rows = [[found["title"], _cell(found["runs"], "accuracy")] for found in record["search"].values()]
     seeds = ", ".join(map(str, record["about"]["search_seeds"]))
-    return f"## Settings that were tried, on dev, seeds {seeds}\n\n" + table(["setting", "dev accuracy, %"], rows)
+    return f"## Settings that were tried, on dev, seeds {seeds}\n\n" + _table(["setting", "dev accuracy, %"], rows)
 
 
 _INTRO = """# Wrong labels and rare classes
