@@ -191,14 +191,7 @@ def _shapes(parts: Parts) -> Tree:
 
 def optimizer(parts: Parts, stage: Stage) -> Any:
     """The optax chain of a stage."""
-
-    return optim.make(
-        parts.config.optim,
-        _shapes(parts),
-        frozen=stage.frozen,
-        depth=parts.model.depth,
-        head=HEAD,
-    )
+    return optim.make(parts.config.optim, _shapes(parts), frozen=stage.frozen, depth=parts.model.depth, head=HEAD)
 
 
 def train_step(parts: Parts, stage: Stage) -> tuple[step.Step, bool]:
