@@ -8,7 +8,8 @@ this process, over keep-alive connections, and shares the machine with the serve
 (exponential gaps) whether or not earlier ones were answered, and their time counts from the moment at which they were
 due: a server that stalls cannot hide it. The limit is the highest of the rates tried at which every request of some
 seconds was answered with 200 and 99 % of them within --bar; the stated limit is 70 % of it, and is then held for
---seconds, twice it for a quarter of that, to see what overload does.
+--seconds. Four times that highest rate follows for a quarter of the time, to see what overload does: it must bring 429,
+or it was none.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ files: Any = importlib.import_module("emojax.files")
 NUMBERS, PAGE = ROOT / "docs/serving.json", ROOT / "docs/serving.md"
 RATES = (25, 50, 100, 150, 200, 300, 400, 600, 800, 1200)
 CONNECTIONS = 400
+OVERLOAD = 4
+"""Overload is so many times the highest rate that was good."""
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "pillow", "fastapi", "starlette", "uvicorn", "h11")
 
 
@@ -220,13 +223,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             sys.exit(f"even {RATES[0]} requests a second were too many for this machine as it is")
         limit = int(0.7 * good[-1])
         for seed in (4, 5):  # until every size of batch has been met by every thread
-            load(server.port, sent, rate=4 * good[-1], seconds=options.step, seed=seed)
+            load(server.port, sent, rate=OVERLOAD * good[-1], seconds=options.step, seed=seed)
         memory["before_load"] = server.memory()
         held = load(server.port, sent, rate=limit, seconds=options.seconds, seed=1)
         memory["after_load"] = server.memory()
         print(json.dumps(held.plain()), flush=True)
-        over = load(server.port, sent, rate=4 * good[-1], seconds=options.seconds / 4, seed=2)
+        over = load(server.port, sent, rate=OVERLOAD * good[-1], seconds=options.seconds / 4, seed=2)
         print(json.dumps(over.plain()), flush=True)
+        if not over.statuses.get(429):
+            sys.exit(f"{over.rate:g} requests a second were no overload: nothing was refused")
         memory["after_overload"] = server.memory()
         hostile = attack(server, sent)
         memory["after_hostile"] = server.memory()
@@ -236,6 +241,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     finally:
         server.process.kill()
     return {
+        "command": " ".join(["python scripts/serve_load.py", *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {
             "cpu": re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1],  # pyright: ignore

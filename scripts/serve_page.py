@@ -6,7 +6,7 @@ from typing import Any
 
 _PAGE = """# Serving
 
-Written by `python scripts/serve_load.py` from [serving.json](serving.json) on {date}: {machine}.
+Written by `{command}` from [serving.json](serving.json) on {date}: {machine}.
 
 {versions}.
 
@@ -40,6 +40,7 @@ def page(found: dict[str, Any]) -> str:
     """The page of what was measured."""
     memory, machine, hostile = found["memory_mib"], found["machine"], found["hostile"]
     return _PAGE.format(
+        command=found["command"],
         date=found["date"],
         machine=f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, load "
         f"{machine['load_before']:g} before it began",

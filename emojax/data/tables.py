@@ -133,9 +133,9 @@ def _split_names(table: Table, written: Sequence[str]) -> np.ndarray:
 
 def _with_votes(split: Split, table: Table, train: np.ndarray, *, weight: float) -> Split:
     """The records with `weight` times what their votes say in the labels of those that are `train`, bool [N]."""
-    if not train.any():
+    given = table.votes
+    if not given or not train.any():
         return split
-    given = table.votes or ()
     columns = tuple(map(str, range(len(given[0]))))  # whatever the votes are for
     counts = labels.checked_votes(given, names=columns, where=table.where)
     label = split.label.copy()
