@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fer2013_page import PAGE, PICTURE, RECORD, page, picture
+from fer2013_page import PAGE, PICTURE, RECORD, SEARCH, page, picture
 
 from emojax import files, predict
 from emojax.cli import runs
@@ -112,7 +112,7 @@ def main() -> None:
             record[options.recipe] = summed(found) | {"note": options.note}
             files.write_json(RECORD, record)
     files.write_bytes(PICTURE, picture(record))
-    files.write_text(PAGE, page(record))
+    files.write_text(PAGE, page(record, json.loads(SEARCH.read_text()) if SEARCH.exists() else {}))
 
 
 if __name__ == "__main__":
