@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def trained(recipe: str, seed: int, *, data: str, folder: Path) -> Path:
     """The work directory of a finished and calibrated run."""
+    folder.mkdir(parents=True, exist_ok=True)
     workdir = folder / f"{recipe}-{seed}"
     emojax = [sys.executable, "-m", "emojax.cli"]
     if not (workdir / "finished.json").is_file():
