@@ -7,14 +7,14 @@ import time
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from emojax import logistic, models, parallel, wiring
 from emojax.config import AverageConfig, Config, DistillConfig, LossConfig, StageConfig
 from emojax.data import folds
 from emojax.errors import ConfigError, DataError
 from emojax.judging import Run
-from emojax.types import Split, TrainState, Tree
+from emojax.types import Dataset, Split, TrainState, Tree
 
 FOLDS = 5
 
@@ -64,8 +64,7 @@ def solved(run: Run, state: TrainState) -> TrainState:
     if not np.isfinite(x).all():
         raise DataError("the features of some training pictures are no numbers; are these the weights of this network?")
     views = x.shape[0]
-    content = parts.dataset.contents.get("train") or [str(name) for name in split.id]
-    fold = folds.folds(split.label, content=content, k=min(FOLDS, len(set(content))), seed=parts.config.seed)
+    fold = folds_of(parts.dataset, seed=parts.config.seed)
     seen = weight > 0
     mean = np.asarray(x[:, seen].mean((0, 1), dtype=np.float64))
     scale = np.asarray(x[:, seen].std((0, 1), dtype=np.float64))
@@ -79,13 +78,29 @@ def solved(run: Run, state: TrainState) -> TrainState:
     penalty, loss = logistic.best_penalty(x, label, weight, fold)
     kernel, bias = logistic.fit(x, label, weight, penalty=penalty)
     run.monitor.say(
-        f"penalty {penalty:.1e}, by {FOLDS}-fold cross-validation within train (loss {loss:.3f} there), "
+        f"penalty {penalty:.1e}, by {int(fold.max()) + 1}-fold cross-validation within train (loss {loss:.3f} there), "
         f"{time.monotonic() - began:.0f} s"
     )
     kernel = kernel / scale[:, None]
     dense = {"kernel": kernel.astype(np.float32), "bias": (bias - mean @ kernel).astype(np.float32)}
     params: Tree = {**state.params, "head": {**state.params["head"], "dense": dense}}
     return dataclasses.replace(state, params=parallel.put(parts.mesh, params, parts.config.parallel))
+
+
+def folds_of(dataset: Dataset, *, seed: int) -> Int[np.ndarray, " N"]:
+    """The fold of each training record: five, or as many as there are pictures and groups that may be apart.
+
+    Identical pictures share one, and so do the records of a group, `data.group_column`. Raises `DataError` where all
+    records belong together.
+    """
+    split = dataset.splits["train"]
+    content = dataset.contents.get("train") or [str(name) for name in split.id]
+    groups = split.slices.get(dataset.group_column)
+    groups = None if groups is None else [str(name) for name in groups]
+    apart = int(folds.connected(content, groups).max()) + 1
+    if apart < 2:
+        raise DataError("a probe finds its penalty by cross-validation, and all training records are of one group")
+    return folds.folds(split.label, content=content, groups=groups, k=min(FOLDS, apart), seed=seed)
 
 
 def _features(

@@ -132,6 +132,26 @@ def test_features_that_are_no_numbers_end_the_run_in_words(probed, tmp_path):
     assert not (tmp_path / "run/finished.json").exists()
 
 
+def test_records_of_a_group_and_identical_pictures_share_a_fold(probed):
+    config, *_ = probed
+    dataset = data.open_dataset(config.data)
+    split = dataset.splits["train"]
+    person = np.array([f"p{i // 4}" for i in range(len(split))], dtype=np.str_)
+    assert probe.folds_of(dataset, seed=0).max() == probe.FOLDS - 1
+    for names, count in ((person, probe.FOLDS), (np.where(np.arange(len(split)) % 2, "a", "b"), 2)):
+        grouped = dataclasses.replace(split, slices={"person": names})
+        one = dataclasses.replace(dataset, splits={**dataset.splits, "train": grouped}, group_column="person")
+        fold = probe.folds_of(one, seed=0)
+        assert len(set(fold.tolist())) == count
+        assert all(len(set(fold[names == name].tolist())) == 1 for name in set(names.tolist()))
+    alone = dataclasses.replace(split, slices={"person": np.full(len(split), "a")})
+    one = dataclasses.replace(dataset, splits={**dataset.splits, "train": alone}, group_column="person")
+    with pytest.raises(DataError, match="all training records are of one group"):
+        probe.folds_of(one, seed=0)
+    same = dataclasses.replace(dataset, contents={**dataset.contents, "train": ["x", "x", *map(str, split.id[2:])]})
+    assert len(set(probe.folds_of(same, seed=0)[:2].tolist())) == 1
+
+
 def test_a_run_that_only_judges_has_no_soup(probed):
     config, *_ = probed
     config = dataclasses.replace(probe.config_of(config), average=AverageConfig(soup=1))

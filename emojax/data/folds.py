@@ -37,7 +37,7 @@ def folds(
     """
     if k < 2:
         raise DataError(f"a cross-validation needs at least 2 folds, found {k}")
-    unit = _units(content, groups)
+    unit = connected(content, groups)
     count = int(unit.max()) + 1 if len(unit) else 0
     if count < k:
         what = "records" if groups is None else "groups of records"
@@ -71,7 +71,7 @@ def cut(
     Raises `DataError` when there are fewer groups than parts.
     """
     share = np.array([1 - sum(fractions.values()), *fractions.values()])
-    unit = _units(content, groups)
+    unit = connected(content, groups)
     mass, weight, rank = _table(label, unit, content, f"cut:{seed}")
     if len(mass) < len(share):
         raise DataError(f"{len(mass)} groups of records cannot be cut into {', '.join(['train', *fractions])}")
@@ -138,7 +138,7 @@ def _table(
     return mass, weight, [hashlib.sha256(f"{salt}:{least[u]}".encode()).digest() for u in range(len(mass))]
 
 
-def _units(content: Sequence[str], groups: Sequence[str] | None) -> np.ndarray:
+def connected(content: Sequence[str], groups: Sequence[str] | None) -> np.ndarray:
     """int64 [N]: records that share a content or a group, directly or through others, get one number."""
     parent = list(range(len(content)))
 
