@@ -30,10 +30,6 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("data.vote_columns=('votes',)", "data.vote_weight=0.5", "loss.smoothing=0.0"),
     ),
     "pixels": ("64 px in the second stage", ("stages[1].image_size=64",)),
-    "fine": (
-        "maps of full size after the stem, widths 24 to 192",
-        ("model.stem=small", "model.widths=(24,48,96,192)"),
-    ),
     "wide": (
         "two blocks in each stage, widths 48 to 384",
         ("model.depths=(2,2,2,2)", "model.widths=(48,96,192,384)", "average.decay=0.999"),

@@ -10,11 +10,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 import fer2013_page  # noqa: E402 - the scripts are no package
 
-RECORD = json.loads(fer2013_page.RECORD.read_text())
+RECORD, SEARCH = (json.loads(path.read_text()) for path in (fer2013_page.RECORD, fer2013_page.SEARCH))
 
 
 def test_the_page_is_the_one_of_its_json():
-    assert fer2013_page.PAGE.read_text(encoding="utf-8") == fer2013_page.page(RECORD)
+    assert fer2013_page.PAGE.read_text(encoding="utf-8") == fer2013_page.page(RECORD, SEARCH)
 
 
 @pytest.mark.parametrize("recipe", RECORD)
