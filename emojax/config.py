@@ -36,11 +36,7 @@ class DataConfig:
     """CSV, parquet, npz, TFDS: column with a class name or an integer class id."""
     vote_columns: tuple[str, ...] = ()
     """CSV and parquet: one column per class, in class order, or one list column; votes become the label distribution
-    (replaces `label_column`, unless `vote_weight` is set)."""
-    vote_weight: float = 0.0
-    """Share of the votes in a training label; the rest is `label_column`'s class, which alone counts in val and test.
-    The votes may be for other classes: what they say of these is counted on train (`emojax/data/votes.py`). In [0, 1];
-    0 = off."""
+    (replaces `label_column`)."""
     vote_rule: str = ""
     """How votes become a label: majority, cross_entropy or multi_target (the modes of FER+, `emojax/data/votes.py`), or
     share; columns such as `unknown` are then no classes. Empty = every column is a class, and every vote counts."""

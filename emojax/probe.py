@@ -64,7 +64,8 @@ def solved(run: Run, state: TrainState) -> TrainState:
     if not np.isfinite(x).all():
         raise DataError("the features of some training pictures are no numbers; are these the weights of this network?")
     views = x.shape[0]
-    fold = folds_of(parts.dataset, seed=parts.config.seed)
+    column = parts.config.data.group_column or parts.dataset.group_column
+    fold = folds_of(parts.dataset, group_column=column, seed=parts.config.seed)
     seen = weight > 0
     mean = np.asarray(x[:, seen].mean((0, 1), dtype=np.float64))
     scale = np.asarray(x[:, seen].std((0, 1), dtype=np.float64))
@@ -87,15 +88,15 @@ def solved(run: Run, state: TrainState) -> TrainState:
     return dataclasses.replace(state, params=parallel.put(parts.mesh, params, parts.config.parallel))
 
 
-def folds_of(dataset: Dataset, *, seed: int) -> Int[np.ndarray, " N"]:
+def folds_of(dataset: Dataset, *, group_column: str, seed: int) -> Int[np.ndarray, " N"]:
     """The fold of each training record: five, or as many as there are pictures and groups that may be apart.
 
-    Identical pictures share one, and so do the records of a group, `data.group_column`. Raises `DataError` where all
+    Identical pictures share one, and so do the records of a group. Raises `DataError` where all
     records belong together.
     """
     split = dataset.splits["train"]
     content = dataset.contents.get("train") or [str(name) for name in split.id]
-    groups = split.slices.get(dataset.group_column)
+    groups = split.slices.get(group_column)
     groups = None if groups is None else [str(name) for name in groups]
     apart = int(folds.connected(content, groups).max()) + 1
     if apart < 2:

@@ -32,10 +32,9 @@ def trained(recipe: str, seed: int, *, data: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     workdir = folder / f"{recipe}-{seed}"
     emojax = [sys.executable, "-m", "emojax.cli"]
-    if not (workdir / "finished.json").is_file():
-        knobs = [f"--config.data.path={data}", f"--config.seed={seed}"]
-        command = [*emojax, "train", f"--config={recipe}.py", f"--workdir={workdir}", *knobs]
-        subprocess.run(command, check=True)
+    knobs = [f"--config.data.path={data}", f"--config.seed={seed}"]
+    command = [*emojax, "train", f"--config={recipe}.py", f"--workdir={workdir}", *knobs]
+    subprocess.run(command, check=True)  # finished, it says so; one of another recipe is refused
     if not (workdir / "report/calibration.json").is_file():
         subprocess.run([*emojax, "calibrate", f"--workdir={workdir}"], check=True)
     return workdir

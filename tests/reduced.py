@@ -58,9 +58,7 @@ def reduced(
         config,
         image_size=image_size,
         batch_size=batch_size,
-        data=dataclasses.replace(
-            config.data, path=str(path), vote_columns=(), vote_weight=0.0, vote_rule="", vote_rule_eval=""
-        ),
+        data=dataclasses.replace(config.data, path=str(path), vote_columns=(), vote_rule="", vote_rule_eval=""),
         model=dataclasses.replace(
             config.model, **sizes, weights="", **({} if own_compute else {"compute": "float32", "remat": ""})
         ),

@@ -14,11 +14,10 @@ from conftest import shared_data
 from odd_images import encode
 from PIL import Image
 
-from emojax.config import Config, DataConfig
-from emojax.data import open_dataset, sources, votes
+from emojax.config import DataConfig
+from emojax.data import open_dataset, sources
 from emojax.data.decode import decode
-from emojax.errors import ConfigError, DataError
-from emojax.validate import validate
+from emojax.errors import DataError
 
 CLASSES = ("angry", "happy", "sad")
 
@@ -212,50 +211,8 @@ def test_parquet_string_labels_and_votes(tmp_path):
     table = pa.table({"image": data, "label": [CLASSES[k] for k in label], "votes": [[1, 4, 3]] * 30})
     pq.write_table(table.replace_schema_metadata({"vote_names": "x,y,z"}), tmp_path / "a.parquet")
     assert opened(tmp_path / "a.parquet").class_names == CLASSES
-    data = opened(tmp_path / "a.parquet", vote_columns=("votes",), classes=("z", "y", "x"))
-    np.testing.assert_allclose(data.splits["train"].label[0], (0.125, 0.5, 0.375))
-
-
-def weighted(folder, kind, rows, *, names=("x", "y")):
-    """A table with a label, two columns or a list of votes, and a split; 40 rows, those of val with labels turned."""
-    data, label = parquet_columns(40)
-    label = [(k + (i >= 30)) % 3 for i, k in enumerate(label)]
-    if kind == "csv":
-        make_folder(folder / "images", 14)
-        files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.png"))
-        lines = [(files[i], CLASSES[label[i]], "val" if i >= 30 else "train", *rows[i]) for i in range(40)]
-        return write_csv(folder / "a.csv", ("image", "label", "split", *names), lines), names
-    columns = {"image": data, "label": [CLASSES[k] for k in label], "votes": rows}
-    table = pa.table(columns).replace_schema_metadata({"vote_names": "x,y"})
-    pq.write_table(table.slice(0, 30), folder / "train.parquet")
-    pq.write_table(table.slice(30), folder / "val.parquet")
-    return folder, ("votes",)
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_votes_beside_labels(tmp_path, kind):
-    """Train's labels are mixed with what the votes say of them; val's stay as they are."""
-    rows = [[4, 1] if i % 3 == 0 else [1, 4] for i in range(40)]
-    path, columns = weighted(tmp_path, kind, rows)
-    plain = opened(path)
-    data = opened(path, vote_columns=columns, vote_weight=0.4)
-    assert data.class_names == plain.class_names == CLASSES and sizes(data) == {"train": 30, "val": 10}
-    np.testing.assert_array_equal(data.splits["val"].label, plain.splits["val"].label)
-    hard, soft = plain.splits["train"].label, data.splits["train"].label
-    np.testing.assert_allclose(soft, 0.6 * hard + 0.4 * votes.meaning(np.array(rows[:30], float), hard), atol=1e-6)
-    assert (soft[hard[:, 0] == 1, 0] > 0.95).all() and (soft[hard[:, 1] == 1, 2] > 0.1).all()
-
-
-def test_votes_beside_labels_that_cannot_be(tmp_path):
-    rows = [[4, 1]] * 40
-    path, columns = weighted(tmp_path, "parquet", rows)
-    refused(path, "no column 'crowd'; the columns are image, label", vote_columns=("crowd",), vote_weight=0.5)
-    refused(path / "train.parquet", "has no val; it needs one of its own", vote_columns=columns, vote_weight=0.5)
-    with pytest.raises(ConfigError, match=r"vote_weight: expected 0 unless data\.vote_columns name votes"):
-        validate(Config(data=DataConfig(vote_weight=0.5)))
-    rows[7] = [1, -1]
-    path, columns = weighted(tmp_path, "parquet", rows)
-    refused(path, r"row 7: the votes \[1, -1\] contain a negative number", vote_columns=columns, vote_weight=0.5)
+    votes = opened(tmp_path / "a.parquet", vote_columns=("votes",), classes=("z", "y", "x"))
+    np.testing.assert_allclose(votes.splits["train"].label[0], (0.125, 0.5, 0.375))
 
 
 def test_npz_whole_split_and_grey(tmp_path):

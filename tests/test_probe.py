@@ -1,7 +1,11 @@
 """The frozen-feature probe: its solver against scikit-learn, and the run that it leaves."""
 
+import csv
 import dataclasses
+import functools
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -136,20 +140,37 @@ def test_records_of_a_group_and_identical_pictures_share_a_fold(probed):
     config, *_ = probed
     dataset = data.open_dataset(config.data)
     split = dataset.splits["train"]
+    folds_of = functools.partial(probe.folds_of, seed=0)
+    assert folds_of(dataset, group_column="").max() == probe.FOLDS - 1
     person = np.array([f"p{i // 4}" for i in range(len(split))], dtype=np.str_)
-    assert probe.folds_of(dataset, seed=0).max() == probe.FOLDS - 1
     for names, count in ((person, probe.FOLDS), (np.where(np.arange(len(split)) % 2, "a", "b"), 2)):
         grouped = dataclasses.replace(split, slices={"person": names})
-        one = dataclasses.replace(dataset, splits={**dataset.splits, "train": grouped}, group_column="person")
-        fold = probe.folds_of(one, seed=0)
+        fold = folds_of(dataclasses.replace(dataset, splits={"train": grouped}), group_column="person")
         assert len(set(fold.tolist())) == count
         assert all(len(set(fold[names == name].tolist())) == 1 for name in set(names.tolist()))
     alone = dataclasses.replace(split, slices={"person": np.full(len(split), "a")})
-    one = dataclasses.replace(dataset, splits={**dataset.splits, "train": alone}, group_column="person")
     with pytest.raises(DataError, match="all training records are of one group"):
-        probe.folds_of(one, seed=0)
+        folds_of(dataclasses.replace(dataset, splits={"train": alone}), group_column="person")
     same = dataclasses.replace(dataset, contents={**dataset.contents, "train": ["x", "x", *map(str, split.id[2:])]})
-    assert len(set(probe.folds_of(same, seed=0)[:2].tolist())) == 1
+    assert len(set(folds_of(same, group_column="")[:2].tolist())) == 1
+
+
+@pytest.mark.parametrize("own", ["", "person"])
+def test_the_group_column_of_the_config_counts(probed, tmp_path, monkeypatch, own):
+    """A table's groups are named in the config; the data set itself has none."""
+    config, *_ = probed
+    folder = Path(shutil.copytree(config.data.path, tmp_path / "data"))
+    faces = sorted(folder.glob("train/*/*.png"))
+    rows = [[f.relative_to(folder), f.parent.name, f"p{i % 12}"] for i, f in enumerate(faces)]
+    table = folder / "table.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([["image", "label", "person"], *rows])
+    found = []
+    real = probe.folds.folds
+    monkeypatch.setattr(probe.folds, "folds", lambda *a, **k: found.append(k["groups"]) or real(*a, **k))
+    knobs = dataclasses.replace(config.data, path=str(table), group_column=own)
+    train.run(probe.config_of(dataclasses.replace(config, data=knobs)), tmp_path / "run", prepare=probe.solved)
+    assert bool(found[-1]) == bool(own) and (not own or len(set(found[-1])) < 12)  # some are in val and test
 
 
 def test_a_run_that_only_judges_has_no_soup(probed):

@@ -75,34 +75,3 @@ def test_rules_keep_rows_in_order_and_mass(rule):
     again, same = votes.apply(counts[kept][::-1], 4, rule)
     np.testing.assert_array_equal(again[::-1], label)
     assert len(same) == len(kept)
-
-
-def test_meaning_by_hand():
-    """Two labels, two other choices: (1 + 1, 9 + 1) votes beside label 0, (6 + 1, 2 + 1) beside 1."""
-    counts = np.array([[1.0, 4.0], [0.0, 5.0], [6.0, 2.0], [0.0, 0.0]])
-    label = np.eye(2)[[0, 0, 1, 0]]
-    odds = [
-        np.log(3) + s * (counts @ np.log([(2 / 12) / (7 / 10), (10 / 12) / (3 / 10)])) for s in np.arange(1, 21) / 20
-    ]
-    first = [1 / (1 + np.exp(-x)) for x in odds]
-    right = [np.log(p[0] * p[1] * (1 - p[2]) * p[3]) for p in first]
-    best = first[int(np.argmax(right))]
-    np.testing.assert_allclose(votes.meaning(counts, label), np.stack([best, 1 - best], 1), atol=1e-6)
-    assert votes.meaning(counts, label)[3, 0] == 0.75  # no votes: the share of the label
-
-
-def test_meaning_trusts_votes_as_far_as_they_have_been_right():
-    rng = np.random.default_rng(0)
-    label = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 3000)]
-    about = label.argmax(1)
-    good = rng.multinomial(10, [0.8, 0.1, 0.1], 3000)
-    good = np.stack([np.roll(row, k) for row, k in zip(good, about, strict=True)])
-    noise = rng.multinomial(10, [1 / 3] * 3, 3000)
-    sure, unsure = (votes.meaning(x.astype(float), label) for x in (good, noise))
-    np.testing.assert_allclose(sure.sum(1), 1, atol=1e-5)
-    assert sure.max(1).mean() > 0.98 and unsure.max(1).mean() < 0.40
-    # What it says is calibrated: of the images it gives p, a share p has the label.
-    one_voter = rng.random(3000) < 0.7
-    lone = np.eye(3)[np.where(one_voter, about, (about + 1) % 3)]
-    told = votes.meaning(lone, label)[np.arange(3000), lone.argmax(1)]
-    np.testing.assert_allclose(told, 0.7, atol=0.03)

@@ -117,9 +117,6 @@ def open_other(
         corrections="",
         subset=0,
         classes=tuple(name.strip() for name in options.classes.split(",") if name.strip()),
-        # Votes that were mixed into labels of train are nothing to judge by.
-        vote_weight=0.0,
-        vote_columns=() if run.vote_weight else run.vote_columns,
         vote_rule=run.vote_rule if run.vote_columns else "",
         vote_rule_eval=run.vote_rule_eval if run.vote_columns else "",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emojax.config import DataConfig
 from emojax.data.storage import Files, Root, printable
-from emojax.data.tables import Table, assemble, group_columns, split_files, target_columns
+from emojax.data.tables import Table, assemble, group_columns, split_files
 from emojax.errors import DataError
 from emojax.types import Dataset
 
@@ -30,7 +30,7 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
 def _table(files: list[Path], config: DataConfig, seen: dict[str, str]) -> Table:
     root_folder = files[0].parent
     root = Root(root_folder)
-    wanted = [config.image_column, *target_columns(config), *group_columns(config)]
+    wanted = [config.image_column, *(config.vote_columns or (config.label_column,)), *group_columns(config)]
     names, places, found = [], [], []
     for file in files:
         for place, row in rows(file, wanted):
@@ -45,14 +45,13 @@ def _table(files: list[Path], config: DataConfig, seen: dict[str, str]) -> Table
             places.append(place)
             found.append(row)
     votes = [_votes(row, config.vote_columns) for row in found] if config.vote_columns else None
-    labelled = config.label_column in target_columns(config)
     has_split = bool(found) and config.split_column in found[0]
     return Table(
         images=Files.of(root.real, names),
         ids=[printable(name) for name in names],
-        label=[row[config.label_column] for row in found] if labelled else None,
+        label=None if config.vote_columns else [row[config.label_column] for row in found],
         votes=votes,
-        names=config.vote_columns if len(config.vote_columns) > 1 and not labelled else (),
+        names=config.vote_columns if len(config.vote_columns) > 1 else (),
         slices={
             c: [row[c] for row in found]
             for c in (*config.slice_columns, *group_columns(config))

@@ -7,7 +7,7 @@ from typing import Any
 
 from emojax.config import DataConfig
 from emojax.data.parquet_table import table
-from emojax.data.tables import SPLITS, assemble, group_columns, split_name, target_columns
+from emojax.data.tables import SPLITS, assemble, group_columns, split_name
 from emojax.errors import DataError
 from emojax.files import parse_json
 from emojax.types import Dataset
@@ -66,7 +66,7 @@ def _json(file: Path) -> dict[str, Any]:
 def _read(file: Path, config: DataConfig) -> Any:
     import pyarrow
 
-    wanted = [config.image_column, *target_columns(config), *group_columns(config)]
+    wanted = [config.image_column, *(config.vote_columns or (config.label_column,)), *group_columns(config)]
     try:
         with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as stream:
             found = stream.schema.names

@@ -9,7 +9,7 @@ import numpy as np
 
 from emojax.config import DataConfig
 from emojax.data.storage import Files, Packed, Root, printable
-from emojax.data.tables import Table, assemble, group_columns, split_files, target_columns
+from emojax.data.tables import Table, assemble, group_columns, split_files
 from emojax.errors import DataError
 from emojax.files import parse_json
 from emojax.types import Dataset
@@ -33,15 +33,14 @@ def table(files: list[Path], parts: list[Any], config: DataConfig) -> Table:
     whole = _concat(parts, files)
     images = _images(whole.column(config.image_column), files, config, places)
     votes = _votes(whole, config.vote_columns) if config.vote_columns else None
-    labelled = config.label_column in target_columns(config)
-    label = _labels(whole.column(config.label_column), files[0], config.label_column) if labelled else None
+    label = None if votes is not None else _labels(whole.column(config.label_column), files[0], config.label_column)
     split = whole.column(config.split_column).to_pylist() if config.split_column in whole.column_names else None
     return Table(
         images=images,
         ids=[printable(images.names[i].decode()) for i in range(len(images))] if isinstance(images, Files) else places,
         label=label,
         votes=votes,
-        names=_names(whole.schema.metadata or {}, config, len(votes[0]) if votes and not labelled else 0),
+        names=_names(whole.schema.metadata or {}, config, len(votes[0]) if votes else 0),
         slices={
             c: ["" if v is None else str(v) for v in whole.column(c).to_pylist()]
             for c in (*config.slice_columns, *group_columns(config))
@@ -58,7 +57,7 @@ def _read(file: Path, config: DataConfig) -> Any:
         from pyarrow import parquet
     except ImportError as error:
         raise DataError(f"{file}: reading Parquet needs pyarrow: pip install pyarrow") from error
-    wanted = [config.image_column, *target_columns(config), *group_columns(config)]
+    wanted = [config.image_column, *(config.vote_columns or (config.label_column,)), *group_columns(config)]
     try:
         with parquet.ParquetFile(file) as opened:
             found = opened.schema_arrow.names

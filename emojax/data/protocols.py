@@ -128,11 +128,6 @@ def check_knobs(config: Config) -> None:
         raise ConfigError(
             f"config.data.vote_rule_eval: expected '' without data.vote_rule, found {data.vote_rule_eval!r}"
         )
-    if data.vote_weight and (data.vote_rule or data.protocol or data.folds or not data.vote_columns):
-        raise ConfigError(
-            "config.data.vote_weight: expected 0 unless data.vote_columns name votes, and with data.vote_rule, "
-            f"data.protocol or data.folds, found {data.vote_weight:g}"
-        )
     for knob, due in PROTOCOLS[data.protocol].knobs.items() if data.protocol else ():
         if knobs[knob] != due:
             raise ConfigError(

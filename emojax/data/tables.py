@@ -40,8 +40,8 @@ class Table:
     Attributes:
       images: sequence as in `Split.images`.
       ids: N names, unique.
-      label: N class names or ids, or None when votes take their place.
-      votes: N rows of numbers, for the classes or, beside labels, for anything; or None.
+      label: N class names or ids, or None when there are votes.
+      votes: N rows of K numbers, or None.
       names: class names that the file itself states, or ().
       slices: column -> N strings.
       split: N split names as written, or None.
@@ -61,12 +61,6 @@ class Table:
 def group_columns(config: DataConfig) -> tuple[str, ...]:
     """The columns that a table must have because of `config.group_column`: one or none."""
     return (config.group_column,) if config.group_column else ()
-
-
-def target_columns(config: DataConfig) -> tuple[str, ...]:
-    """The columns that a table must have to know what an image shows."""
-    both = (config.label_column, *config.vote_columns) if config.vote_weight else ()
-    return both or config.vote_columns or (config.label_column,)
 
 
 def split_files(path: Path, suffix: str) -> dict[str, list[Path]]:
@@ -100,47 +94,23 @@ def assemble(name: str, tables: Mapping[str, Table], *, config: DataConfig, note
     splits: dict[str, Split] = {}
     notes = list(notes)
     for key, table in tables.items():
-        if table.votes is None and (config.vote_rule or config.vote_weight):
-            knob = f"vote_rule = {config.vote_rule}" if config.vote_rule else f"vote_weight = {config.vote_weight:g}"
-            raise DataError(f"config.data.{knob}: {name} has no votes (config.data.vote_columns)")
-        if config.vote_weight and table.label is None:
-            raise DataError(f"config.data.vote_weight = {config.vote_weight:g}: {name} has votes only, and no labels")
+        if config.vote_rule and table.votes is None:
+            raise DataError(
+                f"config.data.vote_rule = {config.vote_rule}: {name} has no votes (config.data.vote_columns)"
+            )
         whole = _split(key or "train", table, columns, counts=bool(config.vote_rule))
-        found = None if key or table.split is None else _split_names(table, table.split)
-        if config.vote_weight:
-            train = np.full(len(whole), whole.name == "train") if found is None else found == "train"
-            whole = _with_votes(whole, table, train, weight=config.vote_weight)
-        if found is None:
+        if key or table.split is None:
             splits[whole.name] = whole
-        else:
-            splits = {s: whole.take(np.flatnonzero(found == s), name=s) for s in SPLITS if (found == s).any()}
-    if config.vote_weight and "val" not in splits:
-        # One that is cut from train would be judged on labels that votes have changed.
-        raise DataError(f"config.data.vote_weight = {config.vote_weight:g}: {name} has no val; it needs one of its own")
+            continue
+        found = np.array([split_name(text) or "" for text in table.split])
+        if (bad := np.flatnonzero(found == "")).size:
+            i = int(bad[0])
+            raise DataError(f"{table.where(i)}: split {table.split[i]!r} is not one of train, val, test")
+        splits = {s: whole.take(np.flatnonzero(found == s), name=s) for s in SPLITS if (found == s).any()}
     if config.vote_rule:
         splits, told = _by_rule(splits, columns, names, config)
         notes += told
     return Dataset(name=name, class_names=names, splits=splits, notes=tuple(notes))
-
-
-def _split_names(table: Table, written: Sequence[str]) -> np.ndarray:
-    found = np.array([split_name(text) or "" for text in written])
-    if (bad := np.flatnonzero(found == "")).size:
-        i = int(bad[0])
-        raise DataError(f"{table.where(i)}: split {written[i]!r} is not one of train, val, test")
-    return found
-
-
-def _with_votes(split: Split, table: Table, train: np.ndarray, *, weight: float) -> Split:
-    """The records with `weight` times what their votes say in the labels of those that are `train`, bool [N]."""
-    given = table.votes
-    if not given or not train.any():
-        return split
-    columns = tuple(map(str, range(len(given[0]))))  # whatever the votes are for
-    counts = labels.checked_votes(given, names=columns, where=table.where)
-    label = split.label.copy()
-    label[train] = (1 - weight) * label[train] + weight * votes.meaning(counts[train], label[train])
-    return dataclasses.replace(split, label=label)
 
 
 def _infer(tables: Mapping[str, Table]) -> tuple[str, ...]:
@@ -168,12 +138,13 @@ def _by_rule(
 
 def _split(name: str, table: Table, names: tuple[str, ...], *, counts: bool) -> Split:
     """One table as a split; with `counts`, `label` is float64 [N, columns], the votes as they are."""
-    if table.label is not None:
-        label = labels.one_hot(labels.class_ids(table.label, names=names, where=table.where), len(names))
-    elif counts:
-        label = labels.checked_votes(table.votes or (), names=names, where=table.where)
+    if table.votes is not None and counts:
+        label = labels.checked_votes(table.votes, names=names, where=table.where)
+    elif table.votes is not None:
+        label = labels.from_votes(table.votes, names=names, where=table.where)
     else:
-        label = labels.from_votes(table.votes or (), names=names, where=table.where)
+        ids = labels.class_ids(table.label or (), names=names, where=table.where)
+        label = labels.one_hot(ids, len(names))
     return Split(
         name=name,
         images=table.images,

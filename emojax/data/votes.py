@@ -7,8 +7,7 @@ included:
   multi_target  the classes with at least 30 %; train with `loss.name` multi_target, which treats them alike.
   share         all votes for classes as they are; with columns for "no class", records with votes for those only go.
 An image is left out when no class comes first or less than or exactly half of its votes are accounted for. Label
-drawing, the fourth mode of the paper, is `cross_entropy` with `augment.draw_labels`. Votes beside labels of another
-kind, `data.vote_weight`, need no rule: `meaning` counts what they say of those.
+drawing, the fourth mode of the paper, is `cross_entropy` with `augment.draw_labels`.
 """
 
 from __future__ import annotations
@@ -85,34 +84,3 @@ def apply(votes: np.ndarray, classes: int, rule: str) -> tuple[np.ndarray, np.nd
     mass, kept = _RULES[rule](votes, classes)
     mass = mass[kept]
     return (mass / mass.sum(1, keepdims=True)).astype(np.float32), np.flatnonzero(kept)
-
-
-def meaning(votes: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """What votes say about other labels of the same images: the probability of each label, given the votes.
-
-    Naive Bayes from counts: p(k | v) is proportional to p(k) prod_r p(r | k)^(s v_r). Voters are no independent
-    witnesses, for they look at the same picture; s, by which their number shrinks, is the one of twenty, 0.05 to 1,
-    under which the labels are likeliest. A row without votes gets p(k).
-
-    Args:
-      votes: float64 [N, R] counts >= 0, for R choices of any kind.
-      label: [N, K], one-hot.
-
-    Returns float64 [N, K], to six digits: the same on every machine.
-    """
-    label = np.asarray(label, np.float64)
-    share = label.mean(0)
-    seen = label.T @ votes + 1  # one vote more for each: no choice is impossible
-    spoken = votes @ np.log(seen / seen.sum(1, keepdims=True)).T
-    prior = np.log(np.maximum(share, 1e-12))
-    found = max((_softmax(prior + x * spoken) for x in np.arange(1, 21) / 20), key=lambda p: _likelihood(p, label))
-    return np.round(found, 6)
-
-
-def _softmax(x: np.ndarray) -> np.ndarray:
-    x = np.exp(x - x.max(1, keepdims=True))
-    return x / x.sum(1, keepdims=True)
-
-
-def _likelihood(p: np.ndarray, label: np.ndarray) -> float:
-    return float(np.log(np.maximum((p * label).sum(1), 1e-12)).sum())
