@@ -52,6 +52,8 @@ def read(workdir: Path, seed: int) -> dict[str, Any]:
         "val_accuracy": report["accuracy"],
         "interval": report["intervals"]["accuracy"],
         "val_accuracy_no_duplicates": slices["False"]["accuracy"],
+        "near_copies": report["leak_check"]["leaked"],
+        "val_accuracy_no_near_copies": report["leak_check"]["numbers_without"]["accuracy"],
         "n": report["n"],
         "n_no_duplicates": slices["False"]["n"],
         "macro_f1": report["macro_f1"],

@@ -36,8 +36,9 @@ _INTRO = """# FER2013 and FER+
 
 Written by `scripts/fer2013_bench.py` from [fer2013.json](fer2013.json). Faces of 48 x 48 grey pixels: 28,558 to train
 on, and val, which is FER2013's "PublicTest", 3,579. Of its pictures 279 are in train, pixel for pixel: numbers without
-them stand beside. **The best of a run's checkpoints was chosen on the same val**, so these numbers are a little too
-good; nothing was trained on val. FER+ has the crowd's labels: train learns the distribution of the votes, val is the
+them stand beside. Hundreds more are near copies of a picture there, mirrored, cut or brightened; see each recipe. **The
+best of a run's checkpoints was chosen on the same val**, so these numbers are a little too good; nothing was trained on
+val. FER+ has the crowd's labels: train learns the distribution of the votes, val is the
 3,199 pictures with a majority for one of 8 classes."""
 
 
@@ -193,8 +194,9 @@ def _recipe(name: str, found: dict[str, Any]) -> str:
         parts.append(
             f"Seed {run['seed']}: {100 * run['val_accuracy']:.2f} % of {run['n']:,} (95 % interval {low:.1f} to "
             f"{high:.1f}), {100 * run['val_accuracy_no_duplicates']:.2f} % of the {run['n_no_duplicates']:,} that are "
-            f"not in train; {run['minutes']:.1f} minutes. Calibration: {run['decision']}. SHA-256 of the weights "
-            f"{run['digest'][:16]}..."
+            f"not in train, {100 * run['val_accuracy_no_near_copies']:.2f} % without the {run['near_copies']:,} of "
+            f"which the leak gate finds a near copy there; {run['minutes']:.1f} minutes. Calibration: {run['decision']}. "
+            f"SHA-256 of the weights {run['digest'][:16]}..."
         )
     first = found["runs"][0]
     names = first["class_names"]
