@@ -195,8 +195,8 @@ def _recipe(name: str, found: dict[str, Any]) -> str:
             f"Seed {run['seed']}: {100 * run['val_accuracy']:.2f} % of {run['n']:,} (95 % interval {low:.1f} to "
             f"{high:.1f}), {100 * run['val_accuracy_no_duplicates']:.2f} % of the {run['n_no_duplicates']:,} that are "
             f"not in train, {100 * run['val_accuracy_no_near_copies']:.2f} % without the {run['near_copies']:,} of "
-            f"which the leak gate finds a near copy there; {run['minutes']:.1f} minutes. Calibration: {run['decision']}."
-            f" SHA-256 of the weights {run['digest'][:16]}..."
+            f"which the leak gate finds a near copy there; {run['minutes']:.1f} minutes. Calibration: "
+            f"{run['decision']}. SHA-256 of the weights {run['digest'][:16]}..."
         )
     first = found["runs"][0]
     names = first["class_names"]
