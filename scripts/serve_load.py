@@ -240,7 +240,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     finally:
         server.process.kill()
     return {
-        "command": " ".join(["python scripts/serve_load.py", *sys.argv[1:]]),
+        "command": "python scripts/serve_load.py "
+        + " ".join(f"--{name}={getattr(options, name):g}" for name in ("seconds", "step", "bar")),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {
             "cpu": re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[1],  # pyright: ignore
