@@ -284,6 +284,15 @@ def test_the_run_before_is_an_earlier_one_that_judged_the_same_images(tmp_path):
     assert html.previous_run(tmp_path / "three") == tmp_path / "two", "a run that is about to end"
 
 
+def test_a_run_before_of_another_version_does_not_end_this_one(run, tmp_path):
+    """Its knobs cannot be read; its predictions can, and are compared."""
+    parent = shutil.copytree(run.parent, tmp_path / "runs")
+    place = parent / "earlier/config.json"
+    place.write_text(place.read_text().replace('"seed"', '"of_tomorrow"', 1))
+    page = html.write(parent / "this", source=None, previous=parent / "earlier").read_text()
+    assert "cannot be told" in page and "of_tomorrow" in page and "exact test" in page
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PROBE = """
 <script>

@@ -24,7 +24,7 @@ from emojax import (
     selective,
     workdir,
 )
-from emojax.errors import DataError
+from emojax.errors import DataError, EmojaxError
 from emojax.files import parse_json
 from emojax.progress import duration
 from emojax.report import html_split
@@ -171,7 +171,10 @@ def against(
             "interval is of its row alone."
         )
         parts.append((name, joined([macros.table(titles, rows), macros.note(sign)])))
-    knobs = config_json.differences(workdir.read_config(previous), workdir.read_config(folder))
+    try:
+        knobs = config_json.differences(workdir.read_config(previous), workdir.read_config(folder))
+    except EmojaxError as error:  # such as a run of a version with other knobs, which must not end this one
+        knobs = [f"cannot be told: {error}"]
     title = f"Knobs that differ from {previous.name}"
     return joined([macros.tabbed("previous", parts), macros.code(title, "\n".join(knobs) or "none")])
 
