@@ -80,9 +80,10 @@ train for an epoch."""
 
 _REBUILD = """## The bundle
 
-The trained model is not in the repository, for the pictures may not be passed on. These commands make it again. On the
-same kind of machine, with the versions of constraints.txt and the same source, the bits should be the same too, but
-each seed was trained once only; `emojax.load(...).digest()` tells the SHA-256 of which the first digits are above.
+The trained model is not in the repository, for the pictures may not be passed on. These commands make it again.
+`fer2013_15min` was trained twice, beside other work and alone, and both weights had the digest above; each of the
+others was trained once only. `emojax.load(...).digest()` tells it, a SHA-256 of which the first digits are above.
+Another kind of machine, or other versions than in constraints.txt, may round otherwise.
 
     python -m emojax.main --config=fer2013_best.py --workdir=runs/fer2013_best --config.data.path=FOLDER
     emojax calibrate --workdir=runs/fer2013_best
