@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from emojax import logistic, models, parallel, wiring
-from emojax.config import AverageConfig, Config, DistillConfig, LossConfig, StageConfig
-from emojax.data import folds
+from emojax.config import AverageConfig, Config, DataConfig, DistillConfig, LossConfig, StageConfig
+from emojax.data import folds, sources
 from emojax.errors import ConfigError, DataError
 from emojax.judging import Run
 from emojax.types import Dataset, Split, TrainState, Tree
@@ -64,8 +64,7 @@ def solved(run: Run, state: TrainState) -> TrainState:
     if not np.isfinite(x).all():
         raise DataError("the features of some training pictures are no numbers; are these the weights of this network?")
     views = x.shape[0]
-    column = parts.config.data.group_column or parts.dataset.group_column
-    fold = folds_of(parts.dataset, group_column=column, seed=parts.config.seed)
+    fold = folds_of(parts.dataset, parts.config.data, seed=parts.config.seed)
     seen = weight > 0
     mean = np.asarray(x[:, seen].mean((0, 1), dtype=np.float64))
     scale = np.asarray(x[:, seen].std((0, 1), dtype=np.float64))
@@ -88,16 +87,15 @@ def solved(run: Run, state: TrainState) -> TrainState:
     return dataclasses.replace(state, params=parallel.put(parts.mesh, params, parts.config.parallel))
 
 
-def folds_of(dataset: Dataset, *, group_column: str, seed: int) -> Int[np.ndarray, " N"]:
+def folds_of(dataset: Dataset, config: DataConfig, *, seed: int) -> Int[np.ndarray, " N"]:
     """The fold of each training record: five, or as many as there are pictures and groups that may be apart.
 
-    Identical pictures share one, and so do the records of a group. Raises `DataError` where all
-    records belong together.
+    Identical pictures share one, and so do the records of a group, as where data are cut. Raises `DataError`
+    where all records belong together.
     """
     split = dataset.splits["train"]
     content = dataset.contents.get("train") or [str(name) for name in split.id]
-    groups = split.slices.get(group_column)
-    groups = None if groups is None else [str(name) for name in groups]
+    _, groups = sources.groups_of(split, dataset, config)
     apart = int(folds.connected(content, groups).max()) + 1
     if apart < 2:
         raise DataError("a probe finds its penalty by cross-validation, and all training records are of one group")

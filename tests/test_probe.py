@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from test_pretrained import own_file
 
 from emojax import cli, data, logistic, models, paths, predict, probe, tensor_file, train
-from emojax.config import AverageConfig, ModelConfig, ParallelConfig, StageConfig
+from emojax.config import AverageConfig, DataConfig, ModelConfig, ParallelConfig, StageConfig
 from emojax.data import pipeline
 from emojax.errors import ConfigError, DataError
 from emojax.validate import validate
@@ -141,18 +141,18 @@ def test_records_of_a_group_and_identical_pictures_share_a_fold(probed):
     dataset = data.open_dataset(config.data)
     split = dataset.splits["train"]
     folds_of = functools.partial(probe.folds_of, seed=0)
-    assert folds_of(dataset, group_column="").max() == probe.FOLDS - 1
+    assert folds_of(dataset, DataConfig()).max() == probe.FOLDS - 1
     person = np.array([f"p{i // 4}" for i in range(len(split))], dtype=np.str_)
     for names, count in ((person, probe.FOLDS), (np.where(np.arange(len(split)) % 2, "a", "b"), 2)):
         grouped = dataclasses.replace(split, slices={"person": names})
-        fold = folds_of(dataclasses.replace(dataset, splits={"train": grouped}), group_column="person")
+        fold = folds_of(dataclasses.replace(dataset, splits={"train": grouped}), DataConfig(group_column="person"))
         assert len(set(fold.tolist())) == count
         assert all(len(set(fold[names == name].tolist())) == 1 for name in set(names.tolist()))
     alone = dataclasses.replace(split, slices={"person": np.full(len(split), "a")})
     with pytest.raises(DataError, match="all training records are of one group"):
-        folds_of(dataclasses.replace(dataset, splits={"train": alone}), group_column="person")
+        folds_of(dataclasses.replace(dataset, splits={"train": alone}), DataConfig(group_column="person"))
     same = dataclasses.replace(dataset, contents={**dataset.contents, "train": ["x", "x", *map(str, split.id[2:])]})
-    assert len(set(folds_of(same, group_column="")[:2].tolist())) == 1
+    assert len(set(folds_of(same, DataConfig())[:2].tolist())) == 1
 
 
 @pytest.mark.parametrize("own", ["", "person"])

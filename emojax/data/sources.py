@@ -155,7 +155,7 @@ def _with_all_splits(
     if "test" not in dataset.splits and config.test_fraction > 0:
         fractions["test"] = config.test_fraction
     train, content = dataset.splits["train"], digests["train"]
-    column, groups = _groups(train, dataset, config)
+    column, groups = groups_of(train, dataset, config)
     try:
         parts = (
             splits.cut(train.label, train.id.tolist(), content=content, fractions=fractions, seed=config.split_seed)
@@ -181,7 +181,7 @@ def _one_fold(
     whole, content = dataset.splits["train"], digests["train"]
     if "val" in dataset.splits:
         whole, content = splits.joined(whole, dataset.splits["val"]), content + digests["val"]
-    _, groups = _groups(whole, dataset, config)
+    _, groups = groups_of(whole, dataset, config)
     folds.check(whole.label, k=config.folds, class_names=dataset.class_names, where=config.path)
     number = folds.folds(whole.label, k=config.folds, seed=config.split_seed, content=content, groups=groups)
     if lost := folds.in_one_fold(whole.label, number):
@@ -202,7 +202,7 @@ def _one_fold(
     }
 
 
-def _groups(split: Split, dataset: Dataset, config: DataConfig) -> tuple[str, list[str] | None]:
+def groups_of(split: Split, dataset: Dataset, config: DataConfig) -> tuple[str, list[str] | None]:
     """The column whose equal values belong in one part, and its values; ("", None) without one."""
     column = config.group_column or dataset.group_column
     if not column:
