@@ -61,10 +61,10 @@ class Checkpointer:
             self._confirm()
 
     def _confirm(self) -> None:
-        newest = self._manager.latest_step()
         if parallel.is_main():
             store.sweep(self._folder)
-            if newest not in (None, self._record.newest):
+            newest = self._manager.latest_step()  # of which Orbax thinks well even where writing it has failed
+            if newest != self._record.newest and newest in store.complete(self._folder):
                 self._record.write(newest, self._folder)
 
     def best(self) -> int:
@@ -141,7 +141,7 @@ class Checkpointer:
         while (step := self.latest()) is not None and bad(self.meta(step)):
             self.set_aside(step, name=name)
         if parallel.is_main():
-            self._record.write(self._manager.latest_step(), self._folder)
+            self._record.write(newest_step(self._folder.parent), self._folder)
 
     def _put_back(self) -> None:
         """Completes or undoes a replacement (see `save`) in which the process was killed."""

@@ -36,7 +36,7 @@ def test_one_of_two_is_killed(tmp_path):
         found = subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True, check=True)
         subprocess.run(["kill", "-KILL", found.stdout.split()[-1]], check=True)
         _, told = job.communicate(timeout=300)
-    assert job.returncode == 0 and b"ended with 137; starting all again" in told
+    assert job.returncode == 0 and b"ended with 137; starting all again" in told, told.decode()
     assert same(tmp_path / "run", tmp_path / "alone") == []
 
 

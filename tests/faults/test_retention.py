@@ -9,6 +9,7 @@ import sys
 import time
 
 import jax.numpy as jnp
+import orbax.checkpoint as ocp
 import pytest
 from harness import at, finish, same, small, steps
 from test_checkpoint import META, make_state
@@ -124,6 +125,37 @@ def test_a_write_that_fails_leaves_the_earlier_checkpoints(tmp_path, size):
     rows = checkpoint_list.inspect(tmp_path, verify=True)
     assert [(row.name, row.damaged) for row in rows] == [("checkpoints/2", False), ("checkpoints/3", False)]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_was_not_committed_is_not_on_record(tmp_path, monkeypatch, first):
+    """Another process dies while all write one: the run ends, and the next one does not miss what was never complete.
+
+    It once did, and refused to go on.
+    """
+    keeper = Checkpointer(tmp_path, CheckpointConfig(keep_last=2))
+    if not first:
+        keeper.save(make_state(1), META, rank=1.0)
+        keeper.latest()
+        keeper.confirm()
+
+    async def dead(self):
+        raise TimeoutError("Timed out while waiting for async_write_complete barrier.")
+
+    with monkeypatch.context() as context:
+        context.setattr(ocp.path.atomicity.CommitFileTemporaryPath, "finalize", dead)
+        keeper.save(make_state(2), META, rank=2.0)
+        while keeper._manager.is_saving_in_progress():
+            time.sleep(0.05)
+        keeper.confirm()
+        with pytest.raises(CheckpointError, match="could not be written: TimeoutError"):
+            keeper.save(make_state(3), META, rank=3.0)
+        with contextlib.suppress(CheckpointError):
+            keeper.close()
+    said = []
+    with contextlib.closing(Checkpointer(tmp_path, CheckpointConfig(keep_last=2), say=said.append)) as again:
+        assert again.newest(lambda step: step) == (None if first else 1)
+    assert said == []
 
 
 def test_space_is_asked_for_first(tmp_path, monkeypatch):
