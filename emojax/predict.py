@@ -27,6 +27,8 @@ from emojax.types import Batch, Predictions, Split, Tree
 
 Infer = Callable[[Tree, Tree, UInt8[Array, "B H W 3"]], Float[Array, "B K"]]
 """(params, model_state, uint8 images) → probabilities. Preprocessing is inside."""
+MAX_PIXELS = 1 << 26
+"""Most pixels in a batch of evaluation: 1,337 pictures of 224 px."""
 Explain = Callable[[Tree, Tree, Any, Any], Float[Array, "B Y X"]]
 """(params, model_state, uint8 images [B, H, W, 3], classes int32 [B]) → evidence in [0, 1]."""
 
@@ -222,8 +224,13 @@ class Classifier:
         """The weights on the first device: they do not travel with every call."""
         return jax.device_put(self._weights, jax.local_devices()[0])
 
-    def predict_split(self, split: Split, *, batch_size: int) -> Predictions:
-        """Predictions for a split of a data set, as in training's evaluation."""
+    def predict_split(self, split: Split, *, batch_size: int = 0) -> Predictions:
+        """Predictions for a split of a data set, as in training's evaluation.
+
+        `batch_size` 0 = that of the recipe, which may be a stranger's: at most `MAX_PIXELS` at once.
+        """
+        recipe = self.config.eval.batch_size or self.config.batch_size
+        batch_size = batch_size or min(recipe, max(1, MAX_PIXELS // self.image_size**2))
         with parallel.mesh() as mesh:
             # A whole number of images per device; padding has weight 0.
             batch_size += -batch_size % jax.device_count()

@@ -93,9 +93,7 @@ def consistency(predictions: Predictions, mirrored: Predictions) -> Flip:
     return Flip(equal=equal, low=low, high=high, mean_change=change)
 
 
-def measure(
-    classifier: Classifier, split: Split, *, batch_size: int, say: Callable[[str], None] = lambda text: None
-) -> Robustness:
+def measure(classifier: Classifier, split: Split, *, say: Callable[[str], None] = lambda text: None) -> Robustness:
     """Judges the split as it is, mirrored, and under every corruption at every severity: 47 times in all.
 
     Flips are judged by the first of the classifier's views alone, since an average over mirrored views cannot differ.
@@ -103,7 +101,6 @@ def measure(
     Args:
       classifier: from `predict.load`.
       split: its pictures are damaged as the model sees them, at its image size.
-      batch_size: pictures at once.
       say: is told each line of the table when it is known.
 
     Raises:
@@ -117,10 +114,10 @@ def measure(
     seeing = dataclasses.replace(classifier, config=uncropped)
 
     def hits(images: Any) -> np.ndarray:
-        found = seeing.predict_split(dataclasses.replace(split, images=images), batch_size=batch_size)
+        found = seeing.predict_split(dataclasses.replace(split, images=images))
         return calibration.hits(calibration.kept(dataclasses.replace(found, weight=plain.weight)))
 
-    plain = classifier.predict_split(split, batch_size=batch_size)
+    plain = classifier.predict_split(split)
     kept = calibration.kept(plain)
     count = shares.effective_count(kept.weight.astype(np.float64))
 
@@ -143,9 +140,7 @@ def measure(
     means["all"] = bootstrap.mean_interval(kept, np.mean(right, axis=0))
     alone = next(iter(seeing.per_view().values()))
     as_is, mirrored = (
-        alone.predict_split(
-            dataclasses.replace(split, images=corruptions.Changed(split.images, change, **view)), batch_size=batch_size
-        )
+        alone.predict_split(dataclasses.replace(split, images=corruptions.Changed(split.images, change, **view)))
         for change in (corruptions.as_it_is, corruptions.mirrored)
     )
     return Robustness(

@@ -8,16 +8,17 @@ import subprocess
 import sys
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 from stored_models import NAMES, SMALL, make, pictures
 from tiny import make_folder
 
 import emojax
-from emojax import bundle, checkpoint_meta, cli, conformal, decision, export
+from emojax import bundle, checkpoint_meta, cli, conformal, data, decision, export, predict
 from emojax.cli import evaluate
-from emojax.config import ModelConfig
-from emojax.data import sources
+from emojax.config import DataConfig, ModelConfig
+from emojax.data import pipeline, sources
 from emojax.errors import CheckpointError, ConfigError, DamagedError
 from emojax.scaling import Scaling
 
@@ -48,6 +49,26 @@ def made(run, tmp_path_factory):
     export.run(run, out / "model", ["bundle"], val=None, images=7)
     export.run(run, out / "model.zip", ["bundle"], val=None, images=7)
     return out
+
+
+def test_a_strangers_batch_size_does_not_set_how_much_memory_is_taken(made, tmp_path, monkeypatch):
+    """A recipe may ask for batches of a million; what is made at once stays bounded, and no picture is lost."""
+    classifier = emojax.load(made / "model")
+    config = dataclasses.replace(classifier.config, batch_size=1 << 20)
+    greedy = dataclasses.replace(classifier, config=config)
+    split = data.open_dataset(DataConfig(path=str(make_folder(tmp_path / "data")))).splits["test"]
+    monkeypatch.setattr(predict, "MAX_PIXELS", 5 * classifier.image_size**2)
+    made_at_once = []
+    batches = pipeline.eval_batches
+
+    def noted(*args, **kwargs):
+        made_at_once.append(kwargs["batch_size"])
+        return batches(*args, **kwargs)
+
+    monkeypatch.setattr(pipeline, "eval_batches", noted)
+    found = greedy.predict_split(split)
+    assert made_at_once == [5 + -5 % jax.device_count()]
+    np.testing.assert_allclose(found.probs, classifier.predict_split(split, batch_size=4).probs, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["model", "model.zip"])
@@ -230,9 +251,9 @@ def test_zip_files_that_are_not_plain_are_refused(made, tmp_path, how, message):
 
 def test_zip_files_that_are_broken_or_something_else_are_refused(made, tmp_path):
     whole = (made / "model.zip").read_bytes()
-    for i, data in enumerate((b"", b"PK\x03\x04", whole[: len(whole) // 2], b"\x89PNG" + whole[4:100])):
+    for i, damaged in enumerate((b"", b"PK\x03\x04", whole[: len(whole) // 2], b"\x89PNG" + whole[4:100])):
         bad = tmp_path / f"{i}.zip"
-        bad.write_bytes(data)
+        bad.write_bytes(damaged)
         with pytest.raises(CheckpointError):
             emojax.load(bad)
     with pytest.warns(UserWarning, match="Duplicate"):

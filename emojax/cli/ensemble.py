@@ -85,8 +85,7 @@ def _checkpoints(workdir: Path, split: str, count: int) -> list[Member]:
     splits = data.open_dataset(config.data, cache=workdir / "data_check.json").splits
     if split not in splits:
         raise DataError(f"{workdir}: its data have no {split} split; there are {', '.join(splits)}")
-    size = config.eval.batch_size or config.batch_size
     return [
-        (f"{workdir}, update {each.step:,}", each.predict_split(splits[split], batch_size=size), each.class_names)
+        (f"{workdir}, update {each.step:,}", each.predict_split(splits[split]), each.class_names)
         for each in classifiers
     ]

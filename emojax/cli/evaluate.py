@@ -56,8 +56,7 @@ def main(arguments: list[str]) -> int:
     for name in names:
         if name not in dataset.splits:
             raise ConfigError(f"--split={name}: the data have {', '.join(dataset.splits)}")
-        size = classifier.config.eval.batch_size or classifier.config.batch_size
-        found = other_data.predict(classifier, dataset.splits[name], crossing, batch_size=size)
+        found = other_data.predict(classifier, dataset.splits[name], crossing)
         predictions = _with_slices(other_data.judged(found, dataset.splits[name], crossing), dataset, name, options)
         judged = metrics.evaluate(predictions, dataset.class_names)
         bounds = intervals.of(predictions)
@@ -68,7 +67,7 @@ def main(arguments: list[str]) -> int:
                 Path(options.workdir), f"emojax evaluate {shlex.join(arguments)}", judged.accuracy
             )
         if options.per_view:
-            more += _per_view(classifier, dataset, name, crossing, batch_size=size)
+            more += _per_view(classifier, dataset, name, crossing)
         if post:
             changed = other_data.judged(postprocess.apply(post, found), dataset.splits[name], crossing)
             after = metrics.evaluate(changed, dataset.class_names)
@@ -165,8 +164,7 @@ def _post_process(options: argparse.Namespace, classifier: Classifier, *, cache:
         return postprocess.SEED_000.resolve(classifier.class_names)
     model_options.refuse_bundle(options, instead="--post-process=fit needs the run's own data: name its work directory")
     val = data.open_dataset(classifier.config.data, cache=cache).splits["val"]
-    size = classifier.config.eval.batch_size or classifier.config.batch_size
-    found = postprocess.fit(classifier.predict_split(val, batch_size=size))
+    found = postprocess.fit(classifier.predict_split(val))
     names = classifier.class_names
     swaps = [f"{names[i]}-{names[j]} below {margin:g}" for i, j, margin in found.pairs if margin]
     sys.stdout.write(f"post-processing fitted on val: temperature {found.temperature:.3f}, ")
@@ -174,15 +172,13 @@ def _post_process(options: argparse.Namespace, classifier: Classifier, *, cache:
     return found
 
 
-def _per_view(
-    classifier: Classifier, dataset: Dataset, name: str, crossing: Crossing | None, *, batch_size: int
-) -> list[str]:
+def _per_view(classifier: Classifier, dataset: Dataset, name: str, crossing: Crossing | None) -> list[str]:
     """A line for the accuracy of each view alone."""
     from emojax import metrics
 
     found, split = {}, dataset.splits[name]
     for view, alone in classifier.per_view().items():
-        predictions = other_data.predict(alone, split, crossing, batch_size=batch_size)
+        predictions = other_data.predict(alone, split, crossing)
         found[view] = metrics.evaluate(other_data.judged(predictions, split, crossing), dataset.class_names).accuracy
     wide = max(map(len, found))
     return [f"view {name:<{wide}}  accuracy {value:.4f}" for name, value in found.items()]

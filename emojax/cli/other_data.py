@@ -187,11 +187,11 @@ def _is_own(classifier: Classifier, options: argparse.Namespace, trained: Datase
     return named == given and manifest.knows(Path(options.workdir), trained)
 
 
-def predict(classifier: Classifier, split: Split, crossing: Crossing | None, *, batch_size: int) -> Predictions:
+def predict(classifier: Classifier, split: Split, crossing: Crossing | None) -> Predictions:
     """The model's answers over its own classes."""
     if crossing is not None:
         split = crossing.unlabelled(split, len(classifier.class_names))
-    return classifier.predict_split(split, batch_size=batch_size)
+    return classifier.predict_split(split)
 
 
 def judged(predictions: Predictions, split: Split, crossing: Crossing | None) -> Predictions:

@@ -44,9 +44,8 @@ def main(arguments: list[str]) -> int:
     if options.split not in splits:
         raise ConfigError(f"--split={options.split}: the data have {', '.join(splits)}")
     split = splits[options.split]
-    size = classifier.config.eval.batch_size or classifier.config.batch_size
 
-    found = slices.with_vote_entropy(classifier.predict_split(split, batch_size=size))
+    found = slices.with_vote_entropy(classifier.predict_split(split))
     groups = slices.judge(slices.with_looks(found, split.images))
     wide = max(len(f"{group.column} {group.value}") for group in groups) if groups else 0
     for group in groups:
@@ -59,7 +58,7 @@ def main(arguments: list[str]) -> int:
     if options.limit and options.limit < len(split):
         split = split.take(np.linspace(0, len(split) - 1, options.limit).round().astype(int))
     sys.stdout.write(f"\naccuracy in percent at severities 1 to 5, {len(split):,} pictures\n")
-    result = robustness.measure(classifier, split, batch_size=size, say=_say)
+    result = robustness.measure(classifier, split, say=_say)
     if options.split == "test" and not bundled:
         command = f"emojax robustness {shlex.join(arguments)}"
         for line in workdir.noted_test(Path(options.workdir), command, result.clean):
