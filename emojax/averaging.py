@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from emojax import paths
 from emojax.config import AverageConfig
 from emojax.types import Tree
 
@@ -85,7 +86,14 @@ def snapshot(swa: Tree, params: Tree, model_state: Tree) -> Tree:
     return {**mean, "count": count}
 
 
-def refresh(apply_train: Callable[[Tree, Tree, Any], Tree], params: Tree, model_state: Tree, images: Iterable) -> Tree:
+def refresh(
+    apply_train: Callable[[Tree, Tree, Any], Tree],
+    params: Tree,
+    model_state: Tree,
+    images: Iterable,
+    *,
+    stored: str = "",
+) -> Tree:
     """BatchNorm statistics estimated anew for weights that no batch has gone through, such as averaged ones.
 
     Args:
@@ -93,6 +101,7 @@ def refresh(apply_train: Callable[[Tree, Tree, Any], Tree], params: Tree, model_
       params: the weights.
       model_state: statistics of any value, for their structure; {} stays {}.
       images: at least one batch of images as `apply_train` takes them.
+      stored: regex over statistics that `apply_train` uses and keeps: they stay those of `model_state`.
 
     Returns:
       The plain mean of the batches' own statistics, as torch's update_bn has it.
@@ -101,14 +110,15 @@ def refresh(apply_train: Callable[[Tree, Tree, Any], Tree], params: Tree, model_
         return model_state
     # On statistics of 0, one step leaves 0.1 of the batch's own. Layers do not disturb each other: in training, each is
     # normalised by the batch.
-    zeros = jax.tree.map(jnp.zeros_like, model_state)
-    total, batches = zeros, 0
+    held = paths.mask(model_state, stored, knob="stages.frozen_statistics")
+    start = jax.tree.map(lambda hold, x: x if hold else jnp.zeros_like(x), held, model_state)
+    total, batches = jax.tree.map(jnp.zeros_like, model_state), 0
     for image in images:
-        total = jax.tree.map(jnp.add, total, apply_train(params, zeros, image))
+        total = jax.tree.map(jnp.add, total, apply_train(params, start, image))
         batches += 1
     if not batches:
         raise ValueError("refresh: expected at least one batch of images")
-    return jax.tree.map(lambda s: s / (_MOMENTUM * batches), total)
+    return jax.tree.map(lambda hold, x, s: x if hold else s / (_MOMENTUM * batches), held, model_state, total)
 
 
 def mean(trees: Sequence[Tree]) -> Tree:

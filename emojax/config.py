@@ -431,7 +431,11 @@ class StageConfig:
     cutmix: float = 1.0
     """Factor on `cutmix_probability`, >= 0; 0 = no CutMix in this stage."""
     frozen: str = ""
-    """Regex over parameter paths that do not learn in this stage; empty = all learn."""
+    """Regex over parameter paths that do not learn in this stage; empty = all learn. BatchNorm there keeps its
+    statistics, and normalises with them in training too."""
+    frozen_statistics: str = ""
+    """Regex over BatchNorm statistics for which that holds too, though the layers learn: "." keeps those of pretrained
+    weights, which few images with heavy augmentation would spoil."""
     learning_rate: float = 0.0
     """Peak learning rate of the stage's own schedule; 0 = `optim.learning_rate`."""
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(name=""))

@@ -41,14 +41,15 @@ def mask(tree: Tree, pattern: str, *, knob: str) -> Tree:
     return map_with_path(lambda path, _: bool(pattern) and regex.search(path) is not None, tree)
 
 
-def require_match(tree: Tree, pattern: str, *, knob: str) -> None:
-    """Raises `ConfigError` when a pattern that is set matches no path (a typo would freeze nothing) or every path (then
-    nothing would learn)."""
+def require_match(tree: Tree, pattern: str, *, knob: str, what: str = "parameter") -> None:
+    """Raises `ConfigError` when a pattern that is set matches no path (a typo would freeze nothing) or every parameter
+    (then nothing would learn). `what` the paths are of."""
     found = jax.tree.leaves(mask(tree, pattern, knob=knob)) if pattern else []
     if pattern and not any(found):
         tops = sorted({path.split("/")[0] for path in flatten(tree)})
-        raise ConfigError(f"config.{knob}: {pattern!r} matches no parameter; top-level names are {', '.join(tops)}")
-    if pattern and all(found):
+        there = f"top-level names are {', '.join(tops)}" if tops else "there are none"
+        raise ConfigError(f"config.{knob}: {pattern!r} matches no {what}; {there}")
+    if pattern and all(found) and what == "parameter":
         raise ConfigError(
             f"config.{knob}: {pattern!r} matches every parameter; a stage that only evaluates has train = 0"
         )

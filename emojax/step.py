@@ -71,7 +71,7 @@ def make(
     """Builds the training step of one stage; the caller jits it.
 
     Args:
-      apply: the model.
+      apply: the model; in training it leaves statistics that are frozen as they are.
       preprocess: uint8 images → model input.
       objective: what is minimised.
       teach: whether the teacher of the state is asked.
@@ -81,7 +81,7 @@ def make(
       average: how `TrainState.average` follows the weights.
       rate: updates done → learning rate of the next one; handed to `tx` with the state's factor on it.
       metrics: `train_metrics.TrainMetrics`.
-      frozen: regex over paths; statistics at these paths are kept as they are (the chain keeps the parameters).
+      frozen: regex over paths of parameters without gradient (the chain keeps them as they are).
       accumulate: micro-batches per step; > 1 expects batch arrays [A, B / A, ...].
     """
 
@@ -105,13 +105,11 @@ def make(
         def gradient(params: Tree) -> tuple[Tree, Any]:
             grads, aux = jax.grad(cost, has_aux=True)(params)
             # Gradients nobody uses are zeroed here too, so that they are not computed and not in the logged norm.
-            return (_keep(grads, jax.tree.map(jnp.zeros_like, grads), frozen) if frozen else grads), aux
+            return (_without(grads, frozen) if frozen else grads), aux
 
         grads, (each, logits, model_state, found) = gradient(state.params)
         if perturb is not None:  # statistics and the logged loss stay those of the weights themselves
             grads, _ = gradient(perturb(state.params, grads))
-        if frozen:
-            model_state = _keep(model_state, state.model_state, frozen)
         now = rate(state.step) * state.scale
         measured = metrics.single_from_model_output(
             loss=each,
@@ -192,7 +190,7 @@ def _where(good: Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
 
-def _keep(new: Tree, old: Tree, frozen: str) -> Tree:
-    """`old` where the path matches `frozen`, `new` elsewhere."""
-    held = paths.mask(new, frozen, knob="stages.frozen")
-    return jax.tree.map(lambda hold, a, b: b if hold else a, held, new, old)
+def _without(grads: Tree, frozen: str) -> Tree:
+    """Zeros where the path matches `frozen`."""
+    held = paths.mask(grads, frozen, knob="stages.frozen")
+    return jax.tree.map(lambda hold, x: jnp.zeros_like(x) if hold else x, held, grads)

@@ -130,11 +130,12 @@ def refreshed(parts: Parts, params: Tree, model_state: Tree, *, image_size: int)
     stop = min(stage.stop, stage.start + parts.config.average.refresh_batches)
 
     def apply_train(params: Tree, model_state: Tree, image: Any) -> Tree:
-        return parts.model.apply(params, model_state, parts.model.normalised(image), train=True, key=parts.key)[1]
+        image = parts.model.normalised(image)
+        return parts.model.apply(params, model_state, image, train=True, key=parts.key, stored=stage.stored)[1]
 
-    jitted = parts.compiled.setdefault("refresh", jax.jit(apply_train))
+    jitted = parts.compiled.setdefault(("refresh", stage.stored), jax.jit(apply_train))
     with wiring.train_batches(parts, dataclasses.replace(stage, stop=stop), start=stage.start) as batches:
-        return averaging.refresh(jitted, params, model_state, _images(parts, batches))
+        return averaging.refresh(jitted, params, model_state, _images(parts, batches), stored=stage.stored)
 
 
 def _images(parts: Parts, batches: Iterable[Batch]) -> Iterator[Any]:

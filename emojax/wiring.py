@@ -133,9 +133,12 @@ def check_model(config: Config) -> None:
     model = models.build(config.model, 2)  # the number of classes changes no name and no size that matters here
     for i, stage in enumerate(config.stages):
         size = stage.image_size or config.image_size
-        params, _ = jax.eval_shape(lambda size=size: model.init(jax.random.key(0), size))
+        params, statistics = jax.eval_shape(lambda size=size: model.init(jax.random.key(0), size))
         paths.require_match(params, stage.frozen, knob=f"stages[{i}].frozen")
         paths.require_match(params, stage.restart, knob=f"stages[{i}].restart")
+        paths.require_match(
+            statistics, stage.frozen_statistics, knob=f"stages[{i}].frozen_statistics", what="statistic"
+        )
         optim.make(config.optim, params, frozen=stage.frozen, depth=model.depth, head=HEAD)
 
 
@@ -199,7 +202,7 @@ def train_step(parts: Parts, stage: Stage) -> tuple[step.Step, bool]:
 
     Stages that differ in nothing but their data share one.
     """
-    key = (stage.frozen, stage.distill, str(stage.loss))
+    key = (stage.frozen, stage.stored, stage.distill, str(stage.loss))
     new = (*key, stage.image_size) not in parts.compiled
     if key not in parts.compiled:
         parts.compiled[key] = _compile(parts, stage)
@@ -211,7 +214,7 @@ def _compile(parts: Parts, stage: Stage) -> step.Step:
     config = parts.config
     weight = class_weights.weights(stage.loss.class_weights, parts.class_mass, beta=stage.loss.effective_beta)
     function = step.make(
-        apply=parts.model.apply,
+        apply=functools.partial(parts.model.apply, stored=stage.stored),
         preprocess=parts.model.normalised,
         objective=objective.make(
             stage.loss,

@@ -14,12 +14,15 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,13 @@ from emojax.errors import EmojaxError, TrainingError
 
 SLOTS = 3
 """Batches that a process may be ahead."""
+
+ANSWER = 2.0
+"""Seconds that a silent process has to tell where it is. One that is stopped, or in code that keeps the interpreter
+to itself, tells nothing."""
+
+FRAMES = 4
+"""Innermost places of its stack that are told."""
 
 BACKOFF = 0.5
 """Seconds before a process is replaced; doubled at every further time in a row."""
@@ -131,20 +141,23 @@ class _Worker:
         self._slots = np.frombuffer(self._memory, layout)
         self._process: Any = None
         self._connection: Any = None
+        self._asked: Any = None
         self._taken = 0
 
     def start(self, payload: Any, steps: range) -> None:
         """Starts the process that makes `steps`."""
         self._connection, theirs = _CONTEXT.Pipe()
+        self._asked, answers = _CONTEXT.Pipe()
         self._taken = 0
         self._process = _CONTEXT.Process(
             target=_work,
-            args=(payload, self._memory, theirs, steps, os.getpid()),
+            args=(payload, self._memory, theirs, answers, steps, os.getpid()),
             daemon=True,
             name=f"emojax-loader-{self.number}",
         )
         self._process.start()
         theirs.close()  # or its end would not be noticed
+        answers.close()
 
     def take(self, watch: Watch) -> list[np.ndarray]:
         """A copy of the next batch. Raises `_LostError`, and what `make` raised."""
@@ -152,7 +165,7 @@ class _Worker:
         ready = wait([self._connection, self._process.sentinel], timeout=limit or None)
         if not ready:
             what = "has fallen silent" if self._taken else "has not started"
-            raise _LostError(f"{what}: no batch for {limit:g} s")
+            raise _LostError(f"{what}: no batch for {limit:g} s{self._where()}")
         try:
             # What it sent before it died still counts.
             error = self._connection.recv() if self._connection.poll() else self._died()
@@ -166,6 +179,14 @@ class _Worker:
         with contextlib.suppress(OSError):  # it has died since: seen when the next batch is taken
             self._connection.send(None)
         return fields
+
+    def _where(self) -> str:
+        """Where in its code the process is, innermost first."""
+        with contextlib.suppress(OSError, EOFError):
+            self._asked.send(None)
+            if self._asked.poll(ANSWER):
+                return f"; it was at {self._asked.recv()}"
+        return ""
 
     def _died(self) -> _LostError:
         self._process.join(1.0)
@@ -181,6 +202,7 @@ class _Worker:
             self._process.join()
             self._process.close()
             self._connection.close()
+            self._asked.close()
             self._process = None
 
 
@@ -194,12 +216,12 @@ def _shared(size: int) -> Any:
     return _CONTEXT.RawArray(ctypes.c_uint8, size)
 
 
-def _work(payload: Any, memory: Any, connection: Connection, steps: range, parent: int) -> None:
+def _work(payload: Any, memory: Any, connection: Connection, answers: Connection, steps: range, parent: int) -> None:
     """The life of a loader process: fills slot after slot, and waits while all are full."""
     # Ctrl-C and SIGTERM reach the whole group; the parent must still finish its step and save, and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    threading.Thread(target=_follow, args=(parent, answers, threading.get_ident()), daemon=True).start()
     with contextlib.suppress(EOFError, OSError):  # the parent has gone, or ends this process
         try:
             make: Any = _LOADS(np.frombuffer(payload, np.uint8).data)
@@ -224,12 +246,17 @@ def _work(payload: Any, memory: Any, connection: Connection, steps: range, paren
 
 def _told(error: Exception) -> RuntimeError:
     """A defect, with its traceback, in a form that surely pickles."""
-    import traceback
-
     return RuntimeError(f"in a loader process: {''.join(traceback.format_exception(error))}")
 
 
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
+def _follow(parent: int, answers: Connection, thread: int) -> None:
+    """Tells the parent, whenever it asks, where `thread` is; and ends the process with it."""
+    with contextlib.suppress(EOFError, OSError):
+        while os.getppid() == parent:
+            if answers.poll(1.0):
+                answers.recv()
+                stack = traceback.extract_stack(sys._current_frames()[thread])  # the only way to see another thread's
+                answers.send(
+                    " < ".join(f"{Path(at.filename).name}:{at.lineno} {at.name}" for at in stack[: -FRAMES - 1 : -1])
+                )
     os._exit(0)  # the parent was killed: without this the process would wait on its pipe for ever

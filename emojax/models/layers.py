@@ -5,6 +5,7 @@ Flax here only names the parameters; how they start is a rule over paths in each
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
@@ -151,6 +152,22 @@ class BatchNorm(nn.Module):
         mean.value = keep * mean.value + self.momentum * center
         var.value = keep * var.value + self.momentum * spread * (count / max(count - 1, 1))
         return y.astype(self.dtype)
+
+
+def stored_statistics(pattern: str) -> contextlib.AbstractContextManager[Any]:
+    """While inside, `BatchNorm` layers whose statistics match normalise with these in training too, and keep them.
+
+    What Keras' guide to transfer learning advises for pretrained weights, and a layer that is frozen there does.
+    """
+    regex = re.compile(pattern)
+
+    def held(method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        module = context.module
+        if isinstance(module, BatchNorm) and len(args) == 2 and regex.search("/".join((*module.path, "mean"))):
+            return method(args[0], False)
+        return method(*args, **kwargs)
+
+    return nn.intercept_methods(held) if pattern else contextlib.nullcontext()
 
 
 class LayerNorm(nn.Module):

@@ -98,18 +98,20 @@ class Model:
         *,
         train: bool,
         key: Key[Array, ""] | None = None,
+        stored: str = "",
     ) -> tuple[ModelOutput, Tree]:
         """Logits float32 [B, K] and pooled features [B, D] of normalised images, and the model state after them.
 
         `train` normalises with the batch, moves the statistics and drops (with `key`, which may be None when both
-        dropout rates are 0); otherwise the state is used and comes back as it is. Raises `ConfigError` for images below
-        `min_size`.
+        dropout rates are 0); otherwise the state is used and comes back as it is. So do, in training, the statistics
+        that the regex `stored` matches. Raises `ConfigError` for images below `min_size`.
         """
         self._check_size(min(image.shape[1:3]))
-        if not self.twins:
-            return self._single(params, model_state, image, train=train, key=key)
-        keys = (None, None) if key is None else jax.random.split(key)
-        return twins.apply(lambda p, s, i: self._single(p, s, image, train=train, key=keys[i]), params, model_state)
+        with layers.stored_statistics(stored):
+            if not self.twins:
+                return self._single(params, model_state, image, train=train, key=key)
+            keys = (None, None) if key is None else jax.random.split(key)
+            return twins.apply(lambda p, s, i: self._single(p, s, image, train=train, key=keys[i]), params, model_state)
 
     def _single(
         self, params: Tree, model_state: Tree, image: Float[Array, "B H W 3"], *, train: bool, key: Any

@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import re
 import signal
 import time
 
@@ -70,6 +71,9 @@ def test_a_process_that_sleeps_or_never_starts_is_replaced(tmp_path):
         (tmp_path / what).mkdir()
         found, said = drawn(Counting(tmp_path / what, what, at=8), first=20.0)
         assert found == expected(range(12)) and len(said) == 1 and reason in said[0]
+        assert re.search(
+            r"; it was at counting\.py:\d+ \w+ < ", said[0]
+        )  # a hanging disk can be told from a hanging net
 
 
 @pytest.mark.slow
