@@ -173,6 +173,10 @@ class ModelConfig:
     """With `weights`: SHA-256 of the file; another file is refused. Empty = any; the run records which it was."""
     reinit: str = "^head/dense/"
     """With `weights`: regex over parameter paths that start anew; all others must be in the file, in their shape."""
+    head_start: str = "random"
+    """With `weights`: how the last layer starts. random, or solved: as logistic regression on what the network makes of
+    the training images, before the first update (linear probing, then fine-tuning: Kumar et al. 2022,
+    arXiv:2202.10054)."""
     mean: tuple[float, ...] = ()
     """Mean colour R, G, B in [0, 1] that is subtracted from images; empty = as `weights` say, or ImageNet's."""
     std: tuple[float, ...] = ()

@@ -59,6 +59,7 @@ def _weights(model: ModelConfig) -> dict[str, str]:
     if not model.weights:
         return {}
     anew = f"; anew: {model.reinit}" if model.reinit else ""
+    anew += "; last layer solved for" if model.head_start == "solved" else ""
     return {"weights": f"{one_line(model.weights)}, SHA-256 {model.weights_sha256[:12]}...{one_line(anew)}"}
 
 

@@ -1,4 +1,4 @@
-"""Frozen-feature probe: the last layer of a pretrained network is solved for, all below stays as it is."""
+"""The last layer of a pretrained network, solved for: as a model of its own (a probe), or where training starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from emojax import logistic, models, parallel, wiring
+from emojax import averaging, logistic, models, parallel, wiring
 from emojax.config import AverageConfig, Config, DataConfig, DistillConfig, LossConfig, StageConfig
 from emojax.data import folds, sources
 from emojax.errors import ConfigError, DataError
@@ -20,21 +20,9 @@ FOLDS = 5
 
 
 def config_of(config: Config) -> Config:
-    """The run that a recipe becomes: no updates, one judgement of the solved layer.
-
-    Raises `ConfigError` for a recipe without weights, of several processes, or whose network does not end with a dense
-    layer: before an image is read.
-    """
-    if not config.model.weights:
-        raise ConfigError(
-            "config.model.weights: a probe needs pretrained weights, and the recipe names none; give "
-            "--config.model.weights=FILE"
-        )
-    if config.parallel.distributed:
-        raise ConfigError("config.parallel.distributed: expected 0, for one process does all of a probe, found 1")
-    model, size = models.build(config.model, 2), config.image_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    jax.eval_shape(lambda image: model.last_inputs(*model.init(jax.random.key(0), size), image), image)
+    """The run that a recipe becomes: no updates, one judgement of the solved layer. Raises as `check` does."""
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, head_start="solved"))
+    check(config)
     return dataclasses.replace(
         config,
         stages=(StageConfig(name="probe", epochs=1, train=0),),
@@ -43,6 +31,28 @@ def config_of(config: Config) -> Config:
         distill=DistillConfig(),
         data=dataclasses.replace(config.data, sampler="shuffle"),
     )
+
+
+def check(config: Config) -> None:
+    """Raises `ConfigError`, before an image is read, where a last layer is to be solved for and cannot be: without
+    weights, in several processes, or in a network that does not end with a dense layer."""
+    if config.model.head_start != "solved":
+        return
+    if not config.model.weights:
+        raise ConfigError(
+            "config.model.weights: a last layer is solved for on pretrained weights, and the recipe names none; give "
+            "--config.model.weights=FILE"
+        )
+    if config.parallel.distributed:
+        raise ConfigError("config.parallel.distributed: expected 0, for one process solves a last layer, found 1")
+    model, size = models.build(config.model, 2), config.image_size
+    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    jax.eval_shape(lambda image: model.last_inputs(*model.init(jax.random.key(0), size), image), image)
+
+
+def started(run: Run, state: TrainState) -> TrainState:
+    """The state before the first update as the config wants it: `solved`, or as it is."""
+    return solved(run, state) if run.parts.config.model.head_start == "solved" else state
 
 
 def solved(run: Run, state: TrainState) -> TrainState:
@@ -84,7 +94,9 @@ def solved(run: Run, state: TrainState) -> TrainState:
     kernel = kernel / scale[:, None]
     dense = {"kernel": kernel.astype(np.float32), "bias": (bias - mean @ kernel).astype(np.float32)}
     params: Tree = {**state.params, "head": {**state.params["head"], "dense": dense}}
-    return dataclasses.replace(state, params=parallel.put(parts.mesh, params, parts.config.parallel))
+    placed = parallel.put(parts.mesh, params, parts.config.parallel)
+    average = averaging.init(parts.config.average, placed, state.model_state)
+    return dataclasses.replace(state, params=placed, average=parallel.put(parts.mesh, average, parts.config.parallel))
 
 
 def folds_of(dataset: Dataset, config: DataConfig, *, seed: int) -> Int[np.ndarray, " N"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from emojax import (
     opening,
     parallel,
     preemption,
+    probe,
     spikes,
     transitions,
     wiring,
@@ -42,16 +43,13 @@ LOWERED = 0.1
 """Factor on the learning rate of a run that goes back to a checkpoint."""
 
 
-def run(
-    config: Config, workdir: str | Path, *, prepare: Callable[[Run, TrainState], TrainState] = lambda run, state: state
-) -> None:
+def run(config: Config, workdir: str | Path) -> None:
     """Trains, evaluates and reports; goes on where an earlier call with the same arguments stopped.
 
     Args:
       config: the run; checked before anything is read.
       workdir: receives config.json, data_records/, checkpoints/, metrics.jsonl, log.txt, parameters.txt, tensorboard/
         and report/.
-      prepare: what becomes of the first state before the first update.
 
     Raises:
       InterruptedRunError: SIGTERM or Ctrl-C; what was done is saved.
@@ -76,6 +74,7 @@ def run(
         mesh = stack.enter_context(parallel.mesh(config.parallel.fsdp))
         stop = stack.enter_context(_stoppable())
         wiring.check(config)
+        probe.check(config)
         dataset = data.open_dataset(
             config.data,
             cache=folder / "data_check.json",
@@ -91,7 +90,7 @@ def run(
         opening.introduce(parts, state, monitor, folder, owed=loop.owed)
         if int(state.step) == 0:
             began = time.monotonic()
-            state = prepare(run, state)
+            state = probe.started(run, state)
             loop.seconds = time.monotonic() - began
         loop = _train(run, state, loop)
         ending = finish.Ending(
@@ -158,6 +157,8 @@ def _train(run: Run, state: TrainState, loop: Loop) -> Loop:
             # One whose own last updates were left out has the weights from before them: nothing would be undone.
             run.checkpointer.set_aside_while(lambda meta: meta.loop["skipped"] > 0, name="not-finite")
             state, loop = _start(run)
+            if int(state.step) == 0:
+                state = probe.started(run, state)
             loop.went_back, loop.skipped = True, 0
             loop.plateau["scale"] *= LOWERED
             state = wiring.rescaled(run.parts.mesh, state, loop.plateau["scale"])

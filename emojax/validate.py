@@ -44,6 +44,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.compute": ("float32", "bfloat16"),
     "model.products": ("", "bfloat16"),
     "model.remat": ("", *layers.REMAT),
+    "model.head_start": ("random", "solved"),
     "model.padding": ("", "equal", "same", "valid"),
     "loss.name": tuple(losses.LOSSES),
     "loss.smoothing_style": tuple(losses.SMOOTHING),
@@ -282,12 +283,8 @@ def _check_stage(config: Config, stage: StageConfig, where: str, *, first: bool)
         teacher = config.distill.teacher == "best" or "ema" in config.average.name
         expected = "best, or average.name with ema: there is no running average that could teach"
         _check("distill.teacher", config.distill.teacher, teacher, expected)
-        _check(
-            f"{where}.distill",
-            stage.distill,
-            not first,
-            "0 in the first stage: nothing has learned yet that could teach",
-        )
+        expected = "0 in the first stage: nothing has learned yet that could teach"
+        _check(f"{where}.distill", stage.distill, not first, expected)
 
 
 def _check_run(config: Config) -> None:

@@ -81,7 +81,7 @@ def probed(tmp_path_factory):
     config = tiny.config(data, stages=(StageConfig(epochs=1),))
     arrays = own_file(folder / "w.safetensors", config.model, 3)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(folder / "w.safetensors")))
-    train.run(probe.config_of(config), folder / "run", prepare=probe.solved)
+    train.run(probe.config_of(config), folder / "run")
     return config, folder / "run", arrays
 
 
@@ -93,6 +93,20 @@ def test_only_the_last_layer_is_new(probed):
         assert same != path.startswith("params/head/dense/"), path
     assert json.loads((run / "report/test.json").read_text())["accuracy"] == 1.0
     assert "penalty" in (run / "log.txt").read_text()
+
+
+def test_training_may_start_from_the_solved_layer(probed, tmp_path):
+    """With next to no learning rate it stays the probe, in the average too; the first stage's evaluation says so."""
+    config, run, _ = probed
+    expected = paths.flatten(predict.load(run).weights)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, head_start="solved"))
+    config.optim = dataclasses.replace(config.optim, learning_rate=1e-12)
+    config.stages = (StageConfig(epochs=1, frozen_statistics="."),)
+    assert config.average.name == "ema"
+    train.run(config, tmp_path / "run")
+    for path, array in paths.flatten(predict.load(tmp_path / "run").weights).items():
+        np.testing.assert_allclose(array, expected[path], atol=1e-6, err_msg=path)
+    assert "last layer solved for" in (tmp_path / "run/log.txt").read_text()
 
 
 def test_the_layer_is_the_regression_on_its_inputs(probed):
@@ -113,13 +127,14 @@ def test_the_layer_is_the_regression_on_its_inputs(probed):
     np.testing.assert_allclose(classifier.predict_split(split, batch_size=16).probs, each, atol=0.02)
 
 
-def test_a_finished_probe_says_so_and_an_interrupted_one_goes_on(probed, capsys):
+def test_a_finished_probe_says_so_and_an_interrupted_one_goes_on(probed, capsys, monkeypatch):
     config, run, _ = probed
     before = (run / "report/test.json").read_text()
-    train.run(probe.config_of(config), run, prepare=probe.solved)
+    train.run(probe.config_of(config), run)
     assert "This run is finished" in capsys.readouterr().err
     (run / "finished.json").unlink()
-    train.run(probe.config_of(config), run, prepare=lambda *_: pytest.fail("it was solved already"))
+    monkeypatch.setattr(probe, "solved", lambda *_: pytest.fail("it was solved already"))
+    train.run(probe.config_of(config), run)
     assert json.loads((run / "report/test.json").read_text())["accuracy"] == json.loads(before)["accuracy"]
 
 
@@ -132,7 +147,7 @@ def test_features_that_are_no_numbers_end_the_run_in_words(probed, tmp_path):
     tensor_file.write(file, broken, tensor_file.as_metadata("emojax", about))
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(file)))
     with pytest.raises(DataError, match="are no numbers"):
-        train.run(probe.config_of(config), tmp_path / "run", prepare=probe.solved)
+        train.run(probe.config_of(config), tmp_path / "run")
     assert not (tmp_path / "run/finished.json").exists()
 
 
@@ -169,7 +184,7 @@ def test_the_group_column_of_the_config_counts(probed, tmp_path, monkeypatch, ow
     real = probe.folds.folds
     monkeypatch.setattr(probe.folds, "folds", lambda *a, **k: found.append(k["groups"]) or real(*a, **k))
     knobs = dataclasses.replace(config.data, path=str(table), group_column=own)
-    train.run(probe.config_of(dataclasses.replace(config, data=knobs)), tmp_path / "run", prepare=probe.solved)
+    train.run(probe.config_of(dataclasses.replace(config, data=knobs)), tmp_path / "run")
     assert bool(found[-1]) == bool(own) and (not own or len(set(found[-1])) < 12)  # some are in val and test
 
 
@@ -183,13 +198,13 @@ def test_a_run_that_only_judges_has_no_soup(probed):
 @pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a recipe
 def test_what_cannot_be_probed_is_refused(probed, tmp_path, capsys):
     config, *_ = probed
-    with pytest.raises(ConfigError, match=r"needs pretrained weights"):
+    with pytest.raises(ConfigError, match=r"solved for on pretrained weights"):
         probe.config_of(dataclasses.replace(config, model=ModelConfig()))
     assert cli.main(["probe", "--config=configs/emoji.py", f"--workdir={tmp_path / 'run'}"]) == 2
     assert "config.model.weights" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="does not end with one dense layer"):
         probe.config_of(dataclasses.replace(config, model=dataclasses.replace(config.model, head="cosine")))
-    with pytest.raises(ConfigError, match="one process does all"):
+    with pytest.raises(ConfigError, match="one process solves"):
         probe.config_of(dataclasses.replace(config, parallel=ParallelConfig(distributed=1)))
     for head in ("cosine", ""):
         knobs = {"head": "cosine"} if head else {"importance": 1}

@@ -27,5 +27,5 @@ def main(arguments: list[str]) -> int:
     from emojax import probe, train
 
     logging.set_verbosity(logging.WARNING)  # libraries narrate at INFO; emojax speaks through its monitor
-    train.run(probe.config_of(config), options.workdir, prepare=probe.solved)
+    train.run(probe.config_of(config), options.workdir)
     return 0
