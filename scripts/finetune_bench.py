@@ -29,7 +29,7 @@ RECORD, PAGE = ROOT / "docs/finetuning.json", ROOT / "docs/finetuning.md"
 RECIPE = "finetune_pretrained.py"
 WAYS = {
     "probe": "last layer solved, all else frozen",
-    "tuned": "head first, then all, lower layers slower",
+    "tuned": "from the solved layer, all trained, lower layers slower",
     "scratch": "from nothing, as many epochs",
 }
 CASES: dict[str, dict[str, Any]] = {

@@ -60,7 +60,11 @@ def reduced(
         batch_size=batch_size,
         data=dataclasses.replace(config.data, path=str(path), vote_columns=(), vote_rule="", vote_rule_eval=""),
         model=dataclasses.replace(
-            config.model, **sizes, weights="", **({} if own_compute else {"compute": "float32", "remat": ""})
+            config.model,
+            **sizes,
+            weights="",
+            head_start="random",
+            **({} if own_compute else {"compute": "float32", "remat": ""}),
         ),
         schedule=dataclasses.replace(
             config.schedule,
