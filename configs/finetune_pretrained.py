@@ -58,11 +58,14 @@ def get_config(variant: str = "") -> Config:
         model.head_start = "solved"
         # Few and strongly augmented pictures would move the statistics away from what evaluation sees.
         stages[0].frozen_statistics = "." if variant != "convnext" else ""
+    augment = AugmentConfig(crop_area=(0.6, 1.0), flip=0.5, rotate=10, brightness=0.2, contrast=0.2, erase=0.25)
+    if size < 48:  # a crop of a tiny picture leaves too little to see
+        augment.crop_area, augment.erase = (0.85, 1.0), 0.0
     return Config(
         image_size=size,
         batch_size=64,
         data=DataConfig(path="FOLDER"),
-        augment=AugmentConfig(crop_area=(0.6, 1.0), flip=0.5, rotate=10, brightness=0.2, contrast=0.2, erase=0.25),
+        augment=augment,
         model=model,
         loss=LossConfig(smoothing=0.1),
         optim=dataclasses.replace(optim),
