@@ -17,9 +17,6 @@ from emojax.types import Tree
 Update = Callable[[Tree, Tree, Tree, Int[Array, ""]], Tree]
 """(average, params, model_state, number of updates done) → new average."""
 
-_MOMENTUM = 0.1
-"""Share of the batch in one step of BatchNorm's running statistics, see `models.layers.BatchNorm`."""
-
 
 def _kinds(config: AverageConfig) -> list[str]:
     return [] if config.name == "none" else config.name.split("+")
@@ -92,33 +89,31 @@ def refresh(
     model_state: Tree,
     images: Iterable,
     *,
-    stored: str = "",
+    stored: Sequence[str] = (),
 ) -> Tree:
     """BatchNorm statistics estimated anew for weights that no batch has gone through, such as averaged ones.
 
     Args:
-      apply_train: (params, model_state, image) → model_state after one batch, each statistic 0.9 old + 0.1 batch.
+      apply_train: (params, model_state, image) → the statistics of one batch, see `norms.own_statistics`.
       params: the weights.
       model_state: statistics of any value, for their structure; {} stays {}.
       images: at least one batch of images as `apply_train` takes them.
-      stored: regex over statistics that `apply_train` uses and keeps: they stay those of `model_state`.
+      stored: which statistics `apply_train` uses and keeps, see `paths.is_stored`: they stay those of `model_state`.
 
     Returns:
       The plain mean of the batches' own statistics, as torch's update_bn has it.
     """
     if not jax.tree.leaves(model_state):
         return model_state
-    # On statistics of 0, one step leaves 0.1 of the batch's own. Layers do not disturb each other: in training, each is
-    # normalised by the batch.
-    held = paths.mask(model_state, stored, knob="stages.frozen_statistics")
-    start = jax.tree.map(lambda hold, x: x if hold else jnp.zeros_like(x), held, model_state)
     total, batches = jax.tree.map(jnp.zeros_like, model_state), 0
     for image in images:
-        total = jax.tree.map(jnp.add, total, apply_train(params, start, image))
+        total = jax.tree.map(jnp.add, total, apply_train(params, model_state, image))
         batches += 1
     if not batches:
         raise ValueError("refresh: expected at least one batch of images")
-    return jax.tree.map(lambda hold, x, s: x if hold else s / (_MOMENTUM * batches), held, model_state, total)
+    return paths.map_with_path(
+        lambda path, sums: paths.flatten(model_state)[path] if paths.is_stored(path, stored) else sums / batches, total
+    )
 
 
 def mean(trees: Sequence[Tree]) -> Tree:

@@ -438,8 +438,8 @@ class StageConfig:
     """Regex over parameter paths that do not learn in this stage; empty = all learn. BatchNorm there keeps its
     statistics, and normalises with them in training too."""
     frozen_statistics: str = ""
-    """Regex over BatchNorm statistics for which that holds too, though the layers learn: "." keeps those of pretrained
-    weights, which few images with heavy augmentation would spoil."""
+    """Regex over BatchNorm statistics (their paths end in /mean) for which that holds too, though the layers learn: "."
+    keeps all that came with the weights, which few images with heavy augmentation would spoil."""
     learning_rate: float = 0.0
     """Peak learning rate of the stage's own schedule; 0 = `optim.learning_rate`."""
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(name=""))

@@ -38,13 +38,13 @@ class JsonLines:
     """Appends rows to a file, whole lines at a time."""
 
     def __init__(self, path: Path, *, start_step: int, owed: bool = False) -> None:
-        """Opens `path` for a run that starts at `start_step`: rows of later steps go; at step 0 all rows go.
+        """Opens `path` for a run that starts at `start_step`: rows of later steps go.
 
-        With `owed`, the evaluation at `start_step` is still to come, and a row of it goes too.
+        With `owed`, the evaluation at `start_step` is still to come, if any, and a row of it goes too.
 
         The truncation is atomic: a crash in the middle of it leaves the old file.
         """
-        kept = [row for row in read(path) if start_step > 0 and row.get("step", 0) <= start_step]
+        kept = [row for row in read(path) if row.get("step", 0) <= start_step]
         kept = [row for row in kept if not (owed and row["kind"] == "eval" and row.get("step") == start_step)]
         write_text(path, "".join(map(line, kept)))
         self._file = Path(path).open("a", encoding="utf-8")  # noqa: SIM115 - closed by `close`

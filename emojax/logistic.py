@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -33,6 +33,7 @@ def fit(
     penalty: float,
     start: Model | None = None,
     coarse: bool = False,
+    poll: Callable[[], None] = lambda: None,
 ) -> Model:
     """Minimises the weighted mean cross-entropy plus penalty / 2 times the squared kernel, by L-BFGS.
 
@@ -43,6 +44,7 @@ def fit(
       penalty: strength, > 0. scikit-learn's C is 1 / (N penalty).
       start: where to begin; None = at 0.
       coarse: ends earlier, good enough to compare penalties.
+      poll: is called in every round; what it raises ends the search.
 
     Returns:
       (kernel, bias), float64. The bias is not penalised.
@@ -52,6 +54,7 @@ def fit(
     share = jnp.asarray(weight / weight.sum(dtype=np.float64), jnp.float32)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        poll()
         kernel, bias = flat[: width * classes].reshape(width, classes), flat[width * classes :]
         value, slope, of_bias = jax.device_get(_data_term(kernel, bias, x, target, share))
         slope = np.asarray(slope, np.float64) + penalty * kernel
@@ -82,12 +85,14 @@ def best_penalty(
     fold: Sequence[int] | np.ndarray,
     *,
     penalties: Sequence[float] = PENALTIES,
+    poll: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
     """(penalty, mean cross-entropy, nats) with the least cross-entropy on rows that were left out.
 
     Args:
       x, target, weight: as in `fit`.
       fold: part of each row; each part is left out once.
+      poll: as in `fit`.
       penalties: strongest first; the end is not tried when the loss has risen before.
 
     Raises:
@@ -104,7 +109,7 @@ def best_penalty(
     for penalty in penalties:
         losses = []
         for i, (kept, left_out, mass) in enumerate(parts):
-            models[i] = fit(rows, wanted, kept, penalty=penalty, start=models.get(i), coarse=True)
+            models[i] = fit(rows, wanted, kept, penalty=penalty, start=models.get(i), coarse=True, poll=poll)
             share = jnp.asarray(left_out / mass, jnp.float32)
             losses.append(float(_data_term(*models[i], rows, wanted, share)[0]))
         found = float(np.average(losses, weights=[mass for *_, mass in parts]))

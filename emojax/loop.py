@@ -53,6 +53,8 @@ class Loop:
     """Whether the evaluation after this very update is still to come: a signal interrupted it."""
     went_back: bool = False
     """Whether the run has gone back to a checkpoint once, because its updates were not finite."""
+    solved: bool = False
+    """Whether the last layer has been solved for, see `ModelConfig.head_start`."""
     recent: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Losses and gradient norms of the last updates of the stage, see `spikes.Watch`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -39,6 +39,12 @@ def mask(tree: Tree, pattern: str, *, knob: str) -> Tree:
     """Tree of bools: True where `pattern` is found in the path. The empty pattern matches nothing."""
     regex = compile_pattern(pattern, knob=knob)
     return map_with_path(lambda path, _: bool(pattern) and regex.search(path) is not None, tree)
+
+
+def is_stored(path: str, patterns: Iterable[str]) -> bool:
+    """Whether a BatchNorm statistic belongs to a layer of which one of `patterns` is found in the path of its mean."""
+    mean = f"{path.rpartition('/')[0]}/mean"
+    return any(pattern and re.search(pattern, mean) for pattern in patterns)
 
 
 def require_match(tree: Tree, pattern: str, *, knob: str, what: str = "parameter") -> None:

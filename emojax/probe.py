@@ -6,10 +6,11 @@ import dataclasses
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from emojax import averaging, logistic, models, parallel, wiring
+from emojax import averaging, logistic, parallel, wiring
 from emojax.config import AverageConfig, Config, DataConfig, DistillConfig, LossConfig, StageConfig
 from emojax.data import folds, sources
 from emojax.errors import ConfigError, DataError
@@ -20,39 +21,24 @@ FOLDS = 5
 
 
 def config_of(config: Config) -> Config:
-    """The run that a recipe becomes: no updates, one judgement of the solved layer. Raises as `check` does."""
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, head_start="solved"))
-    check(config)
+    """The run that a recipe becomes: no updates, one judgement of the solved layer.
+
+    Raises `ConfigError` for a recipe without weights.
+    """
+    if not config.model.weights:
+        raise ConfigError(
+            "config.model.weights: a probe needs pretrained weights, and the recipe names none; give "
+            "--config.model.weights=FILE"
+        )
     return dataclasses.replace(
         config,
+        model=dataclasses.replace(config.model, head_start="solved"),
         stages=(StageConfig(name="probe", epochs=1, train=0),),
         average=AverageConfig(),
         loss=LossConfig(),
         distill=DistillConfig(),
         data=dataclasses.replace(config.data, sampler="shuffle"),
     )
-
-
-def check(config: Config) -> None:
-    """Raises `ConfigError`, before an image is read, where a last layer is to be solved for and cannot be: without
-    weights, in several processes, or in a network that does not end with a dense layer."""
-    if config.model.head_start != "solved":
-        return
-    if not config.model.weights:
-        raise ConfigError(
-            "config.model.weights: a last layer is solved for on pretrained weights, and the recipe names none; give "
-            "--config.model.weights=FILE"
-        )
-    if config.parallel.distributed:
-        raise ConfigError("config.parallel.distributed: expected 0, for one process solves a last layer, found 1")
-    model, size = models.build(config.model, 2), config.image_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    jax.eval_shape(lambda image: model.last_inputs(*model.init(jax.random.key(0), size), image), image)
-
-
-def started(run: Run, state: TrainState) -> TrainState:
-    """The state before the first update as the config wants it: `solved`, or as it is."""
-    return solved(run, state) if run.parts.config.model.head_start == "solved" else state
 
 
 def solved(run: Run, state: TrainState) -> TrainState:
@@ -79,14 +65,16 @@ def solved(run: Run, state: TrainState) -> TrainState:
     mean = np.asarray(x[:, seen].mean((0, 1), dtype=np.float64))
     scale = np.asarray(x[:, seen].std((0, 1), dtype=np.float64))
     scale[scale < 1e-8] = 1.0
-    x = ((x - mean) / scale).astype(np.float32).reshape(-1, x.shape[2])
+    x -= mean.astype(np.float32)  # in place: all features of a large data set are gigabytes
+    x /= scale.astype(np.float32)
+    x = x.reshape(-1, x.shape[2])
     label, weight, fold = np.tile(split.label, (views, 1)), np.tile(weight, views), np.tile(fold, views)
     count = f"{int(seen.sum()):,} pictures" + (" and their mirror images" if mirrored else "")
     run.monitor.say(f"features: {x.shape[1]:,} of {count}, {time.monotonic() - began:.0f} s")
     run.monitor.status("solving for the last layer")
     began = time.monotonic()
-    penalty, loss = logistic.best_penalty(x, label, weight, fold)
-    kernel, bias = logistic.fit(x, label, weight, penalty=penalty)
+    penalty, loss = logistic.best_penalty(x, label, weight, fold, poll=run.stop.poll)
+    kernel, bias = logistic.fit(x, label, weight, penalty=penalty, poll=run.stop.poll)
     run.monitor.say(
         f"penalty {penalty:.1e}, by {int(fold.max()) + 1}-fold cross-validation within train (loss {loss:.3f} there), "
         f"{time.monotonic() - began:.0f} s"
@@ -95,8 +83,11 @@ def solved(run: Run, state: TrainState) -> TrainState:
     dense = {"kernel": kernel.astype(np.float32), "bias": (bias - mean @ kernel).astype(np.float32)}
     params: Tree = {**state.params, "head": {**state.params["head"], "dense": dense}}
     placed = parallel.put(parts.mesh, params, parts.config.parallel)
-    average = averaging.init(parts.config.average, placed, state.model_state)
-    return dataclasses.replace(state, params=placed, average=parallel.put(parts.mesh, average, parts.config.parallel))
+    rest = {  # whatever keeps a copy of the parameters begins with these: averages, Lookahead's slow weights
+        "average": averaging.init(parts.config.average, placed, state.model_state),
+        "opt_state": wiring.optimizer(parts, parts.stages[0]).init(jax.tree.map(jnp.copy, placed)),
+    }
+    return dataclasses.replace(state, params=placed, **parallel.put(parts.mesh, rest, parts.config.parallel))
 
 
 def folds_of(dataset: Dataset, config: DataConfig, *, seed: int) -> Int[np.ndarray, " N"]:

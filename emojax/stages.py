@@ -21,7 +21,7 @@ class Stage:
       image_size: side of the images, pixels.
       strength, mixup, cutmix, frozen, distill, start_from, sampler, restart, judge, views, patience: as in
         `StageConfig`, defaults filled in.
-      stored: regex over the BatchNorm statistics that stay, `frozen` or `frozen_statistics`.
+      stored: regexes over the BatchNorm statistics that stay, `frozen` and `frozen_statistics`.
       train: whether the weights are updated; otherwise the steps pass and one evaluation stands at their end.
       spec, schedule: the learning-rate schedule in steps, and as configured; stages that share the run's schedule have
         one span together.
@@ -43,7 +43,7 @@ class Stage:
     mixup: float
     cutmix: float
     frozen: str
-    stored: str
+    stored: tuple[str, ...]
     distill: bool
     start_from: str
     sampler: str
@@ -99,7 +99,7 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
                 mixup=float(stage.mixup),
                 cutmix=float(stage.cutmix),
                 frozen=stage.frozen,
-                stored="|".join(f"(?:{part})" for part in (stage.frozen, stage.frozen_statistics) if part),
+                stored=(stage.frozen, stage.frozen_statistics),
                 distill=bool(stage.distill),
                 start_from=stage.start_from,
                 sampler=stage.sampler or config.data.sampler,

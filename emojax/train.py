@@ -74,7 +74,6 @@ def run(config: Config, workdir: str | Path) -> None:
         mesh = stack.enter_context(parallel.mesh(config.parallel.fsdp))
         stop = stack.enter_context(_stoppable())
         wiring.check(config)
-        probe.check(config)
         dataset = data.open_dataset(
             config.data,
             cache=folder / "data_check.json",
@@ -87,10 +86,11 @@ def run(config: Config, workdir: str | Path) -> None:
         )
         run = Run(parts, checkpointer, monitor, stop, folder)
         state, loop = _start(run)
-        opening.introduce(parts, state, monitor, folder, owed=loop.owed)
-        if int(state.step) == 0:
+        new = int(state.step) == 0 and not loop.solved
+        opening.introduce(parts, state, monitor, folder, owed=loop.owed or new)
+        if new:
             began = time.monotonic()
-            state = probe.started(run, state)
+            state = _begun(run, state, loop)
             loop.seconds = time.monotonic() - began
         loop = _train(run, state, loop)
         ending = finish.Ending(
@@ -140,6 +140,15 @@ def _start(run: Run) -> tuple[TrainState, Loop]:
     return state, loop
 
 
+def _begun(run: Run, state: TrainState, loop: Loop) -> TrainState:
+    """The state before the first update. One whose last layer is solved for is judged too, and may stay the best."""
+    if loop.solved or run.parts.config.model.head_start != "solved":
+        return state
+    state, loop.solved = probe.solved(run, state), True
+    loop.owed = run.parts.stages[0].train
+    return state
+
+
 def _train(run: Run, state: TrainState, loop: Loop) -> Loop:
     """All stages. When too many updates in a row are not finite, the run goes back to its newest checkpoint, once, and
     learns more slowly from there."""
@@ -157,8 +166,7 @@ def _train(run: Run, state: TrainState, loop: Loop) -> Loop:
             # One whose own last updates were left out has the weights from before them: nothing would be undone.
             run.checkpointer.set_aside_while(lambda meta: meta.loop["skipped"] > 0, name="not-finite")
             state, loop = _start(run)
-            if int(state.step) == 0:
-                state = probe.started(run, state)
+            state = _begun(run, state, loop)
             loop.went_back, loop.skipped = True, 0
             loop.plateau["scale"] *= LOWERED
             state = wiring.rescaled(run.parts.mesh, state, loop.plateau["scale"])

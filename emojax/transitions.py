@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emojax import averaging, checkpoint, parallel, paths, wiring
+from emojax.models import norms
 from emojax.stages import Stage
 from emojax.types import Batch, TrainState, Tree
 from emojax.wiring import Parts
@@ -131,7 +132,8 @@ def refreshed(parts: Parts, params: Tree, model_state: Tree, *, image_size: int)
 
     def apply_train(params: Tree, model_state: Tree, image: Any) -> Tree:
         image = parts.model.normalised(image)
-        return parts.model.apply(params, model_state, image, train=True, key=parts.key, stored=stage.stored)[1]
+        with norms.own_statistics():
+            return parts.model.apply(params, model_state, image, train=True, key=parts.key, stored=stage.stored)[1]
 
     jitted = parts.compiled.setdefault(("refresh", stage.stored), jax.jit(apply_train))
     with wiring.train_batches(parts, dataclasses.replace(stage, stop=stop), start=stage.start) as batches:

@@ -297,16 +297,17 @@ def _check_run(config: Config) -> None:
     _check("data.classes", names, len(names) != 1, "two or more classes")
     total = data.val_fraction + data.test_fraction
     _check("data.val_fraction", data.val_fraction, total < 1, "val_fraction + test_fraction < 1")
+    several, solved = config.parallel.distributed, config.model.head_start == "solved"
+    expected = "0: one process solves for a last layer; with model.head_start=random several may train"
+    _check("parallel.distributed", several, not (solved and several), expected)
+    expected = "a file of pretrained weights, on which the last layer is solved for"
+    _check("model.weights", config.model.weights, not solved or bool(config.model.weights), expected)
     protocols.check_knobs(config)
     loss_checks.check(config)
     _check("data.folds", data.folds, data.folds != 1, "0 (off), or 2 and more")
     _check("data.fold", data.fold, data.fold < max(1, data.folds), f"a fold below data.folds = {data.folds}")
-    _check(
-        "average.soup",
-        config.average.soup,
-        config.average.soup <= config.checkpoint.keep_best,
-        "at most checkpoint.keep_best",
-    )
+    soup, most = config.average.soup, config.checkpoint.keep_best
+    _check("average.soup", soup, soup <= most, "at most checkpoint.keep_best")
     starts = [sum(stage.epochs for stage in config.stages[:i]) for i in range(len(config.stages))]
     if config.average.swa_first and "swa" in config.average.name:
         ok = any(abs(start - config.average.swa_start) < 1e-9 for start in starts[1:])

@@ -34,7 +34,7 @@ def made(config):
 def test_on_stored_statistics_training_and_evaluation_are_one_function(name):
     model, params, stats, image = made(NETWORKS[name])
     evaluated, _ = model.apply(params, stats, image, train=False)
-    trained, after = jax.jit(lambda *x: model.apply(*x, train=True, key=jax.random.key(2), stored="."))(
+    trained, after = jax.jit(lambda *x: model.apply(*x, train=True, key=jax.random.key(2), stored=["."]))(
         params, stats, image
     )
     np.testing.assert_allclose(trained.logits, evaluated.logits, atol=1e-5)
@@ -47,7 +47,7 @@ def test_on_stored_statistics_training_and_evaluation_are_one_function(name):
 def test_only_statistics_that_match_are_stored():
     model, params, stats, image = made(NETWORKS["resnet18"])
     before = paths.flatten(stats)
-    after = paths.flatten(model.apply(params, stats, image, train=True, key=jax.random.key(2), stored="^stage1/")[1])
+    after = paths.flatten(model.apply(params, stats, image, train=True, key=jax.random.key(2), stored=["^stage1/"])[1])
     kept = {path for path in before if np.array_equal(before[path], after[path])}
     assert kept == {path for path in before if path.startswith("stage1/")} and kept < set(before)
 
@@ -82,13 +82,20 @@ def test_a_stage_keeps_what_it_freezes(parts, number):
         assert not {path for path in same if path.startswith("params/stem/conv")}
 
 
+def test_flags_of_a_pattern_are_its_own(parts):
+    """Two patterns are never joined: flags stand at the start of one, and groups count from 1 in each."""
+    stage = dataclasses.replace(parts.stages[0], frozen="(?i)^(STEM)", stored=("(?i)^(STEM)", r"^stage1/(\w+)/.*\1"))
+    step, _ = wiring.train_step(parts, stage)
+    jax.eval_shape(step, *wiring.step_shapes(parts, stage))
+
+
 def test_statistics_of_an_average_stay_too(parts):
     state = wiring.initial_state(parts)
     state.model_state["stem"]["norm"]["mean"] += 0.25
     found = paths.flatten(transitions.refreshed(parts, state.params, state.model_state, image_size=16))
     for path, leaf in paths.flatten(state.model_state).items():
         assert np.array_equal(found[path], leaf) == ("stage2" not in path and "head" not in path), path
-    same = averaging.refresh(lambda params, stats, image: stats, {}, {"mean": jnp.ones(1)}, [0, 0], stored="mean")
+    same = averaging.refresh(lambda params, stats, image: stats, {}, {"mean": jnp.ones(1)}, [0, 0], stored=["mean"])
     assert float(same["mean"][0]) == 1.0
 
 
@@ -101,6 +108,7 @@ def test_statistics_of_an_average_stay_too(parts):
             r"stages\[0\]\.frozen_statistics: '\^stage9' matches no statistic; top-level names are",
         ),
         ("convnext_atto", ".", r"frozen_statistics: '\.' matches no statistic; there are none"),
+        ("resnet18", "/var$", r"matches no statistic"),
         ("resnet18", "(", r"frozen_statistics: '\(' is not a regular expression"),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 from emojax import models, paths
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError
-from emojax.models import layers
+from emojax.models import layers, norms
 
 GOLDEN = Path(__file__).parent / "golden" / "models.json"
 TINY = {
@@ -184,7 +184,7 @@ def test_output_shapes_and_prediction_state(family):
 def test_batch_norm_by_hand():
     """Statistics move by a tenth, the variance unbiased; the batch is normalised with the biased one."""
     x = jnp.asarray([[1.0, 10.0], [3.0, 10.0], [8.0, 13.0]])
-    norm = layers.BatchNorm()
+    norm = norms.BatchNorm()
     variables = norm.init(jax.random.key(0), x, False)
     for steps in (1, 2):  # the second time about a running mean that is not 0
         y, new = norm.apply(variables, x, True, mutable=["batch_stats"])

@@ -233,16 +233,17 @@ def test_swa_of_torch():
 
 
 def test_refreshed_statistics_of_torch():
-    from emojax.models import layers
+    from emojax.models import norms
 
     batches = RNG.standard_normal((4, 16, 5)).astype(np.float32) * 3 + 1
     net = torch.nn.Sequential(torch.nn.BatchNorm1d(5))
     torch.optim.swa_utils.update_bn([torch.tensor(b) for b in batches], net)
-    layer = layers.BatchNorm()
+    layer = norms.BatchNorm(momentum=0.01)
     variables = layer.init(jax.random.key(0), batches[0], train=False)
 
     def apply_train(params, state, image):
-        return layer.apply({"params": params, **state}, image, train=True, mutable="batch_stats")[1]
+        with norms.own_statistics():
+            return layer.apply({"params": params, **state}, image, train=True, mutable="batch_stats")[1]
 
     state = {"batch_stats": variables["batch_stats"]}
     found = averaging.refresh(apply_train, variables["params"], state, batches)["batch_stats"]

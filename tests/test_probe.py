@@ -4,7 +4,9 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import jax
@@ -15,10 +17,25 @@ import tiny
 from sklearn.linear_model import LogisticRegression
 from test_pretrained import own_file
 
-from emojax import cli, data, logistic, models, paths, predict, probe, tensor_file, train
-from emojax.config import AverageConfig, DataConfig, ModelConfig, ParallelConfig, StageConfig
+from emojax import (
+    checkpoint,
+    cli,
+    data,
+    jsonl,
+    judging,
+    logistic,
+    models,
+    paths,
+    predict,
+    probe,
+    resume,
+    tensor_file,
+    train,
+    wiring,
+)
+from emojax.config import AverageConfig, CheckpointConfig, DataConfig, ModelConfig, ParallelConfig, StageConfig
 from emojax.data import pipeline
-from emojax.errors import ConfigError, DataError
+from emojax.errors import ConfigError, DataError, InterruptedRunError
 from emojax.validate import validate
 
 
@@ -107,6 +124,86 @@ def test_training_may_start_from_the_solved_layer(probed, tmp_path):
     for path, array in paths.flatten(predict.load(tmp_path / "run").weights).items():
         np.testing.assert_allclose(array, expected[path], atol=1e-6, err_msg=path)
     assert "last layer solved for" in (tmp_path / "run/log.txt").read_text()
+
+
+def starting(config, **knobs):
+    """The config as a training from the solved layer: one epoch, six updates."""
+    model = dataclasses.replace(config.model, head_start="solved")
+    values = {"stages": (StageConfig(epochs=1, frozen_statistics="."),), "model": model, **knobs}
+    return dataclasses.replace(config, **values)
+
+
+def rows(run):
+    return [row for row in jsonl.read(run / "metrics.jsonl") if row["kind"] == "eval"]
+
+
+def test_the_solved_layer_is_judged_and_stays_the_best_if_training_spoils_it(probed, tmp_path):
+    config, run, _ = probed
+    config = starting(config, optim=dataclasses.replace(config.optim, learning_rate=10.0, clip_norm=0.0))
+    train.run(config, tmp_path / "run")
+    first, last = rows(tmp_path / "run")[0], rows(tmp_path / "run")[-1]
+    assert (first["step"], first["accuracy"]) == (0, 1.0) and last["step"] > 0 and last["accuracy"] < 1.0
+    found, expected = (paths.flatten(predict.load(each).weights) for each in (tmp_path / "run", run))
+    for path in expected:
+        np.testing.assert_array_equal(found[path], expected[path], err_msg=path)
+
+
+def test_slow_weights_start_from_the_solved_layer_too(probed, tmp_path):
+    config, run, _ = probed
+    optim = dataclasses.replace(config.optim, learning_rate=1e-12, lookahead=2, lookahead_alpha=0.5)
+    train.run(starting(config, optim=optim, average=AverageConfig()), tmp_path / "run")
+    found, expected = (
+        paths.flatten(predict.load(each, which=w).weights) for each, w in ((tmp_path / "run", "last"), (run, "best"))
+    )
+    np.testing.assert_allclose(found["params/head/dense/kernel"], expected["params/head/dense/kernel"], atol=1e-5)
+
+
+class KilledError(BaseException):
+    """Ends a run as SIGKILL does."""
+
+
+@pytest.mark.parametrize("after", ["the layer is solved for", "it is judged", "the first update is saved"])
+def test_a_killed_start_ends_as_one_that_was_left_alone(probed, tmp_path, monkeypatch, after):
+    config = starting(probed[0], checkpoint=CheckpointConfig(every_epochs=0.3))
+    train.run(config, tmp_path / "alone")
+    owner, name, number = {
+        "the layer is solved for": (probe, "solved", 1),
+        "it is judged": (judging, "judge", 1),
+        "the first update is saved": (checkpoint.Checkpointer, "save", 2),
+    }[after]
+    real, calls = getattr(owner, name), []
+
+    def killed(*args, **kwargs):
+        found = real(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == number:
+            raise KilledError
+        return found
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(owner, name, killed)
+        train.run(config, tmp_path / "run")
+    solved = []
+    real_solved = probe.solved
+    monkeypatch.setattr(probe, "solved", lambda *args: solved.append(1) or real_solved(*args))
+    train.run(config, tmp_path / "run")
+    assert len(solved) == (1 if after == "the layer is solved for" else 0)
+    assert resume.differences(resume.outcome(tmp_path / "alone"), resume.outcome(tmp_path / "run")) == []
+    assert [row["step"] for row in rows(tmp_path / "run")] == [row["step"] for row in rows(tmp_path / "alone")]
+
+
+def test_a_signal_ends_the_search_for_the_layer(probed, tmp_path, monkeypatch):
+    """Not minutes later: a scheduler does not wait."""
+    real = logistic.fit
+
+    def fit(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(logistic, "fit", fit)
+    with pytest.raises(InterruptedRunError) as raised:
+        train.run(starting(probed[0]), tmp_path / "run")
+    assert raised.value.exit_code == 143 and not rows(tmp_path / "run")
 
 
 def test_the_layer_is_the_regression_on_its_inputs(probed):
@@ -198,14 +295,20 @@ def test_a_run_that_only_judges_has_no_soup(probed):
 @pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a recipe
 def test_what_cannot_be_probed_is_refused(probed, tmp_path, capsys):
     config, *_ = probed
-    with pytest.raises(ConfigError, match=r"solved for on pretrained weights"):
+    with pytest.raises(ConfigError, match=r"needs pretrained weights"):
         probe.config_of(dataclasses.replace(config, model=ModelConfig()))
+    with pytest.raises(
+        ConfigError, match=r"model\.weights: expected a file of pretrained weights, on which the last layer"
+    ):
+        validate(starting(dataclasses.replace(config, model=ModelConfig())))
     assert cli.main(["probe", "--config=configs/emoji.py", f"--workdir={tmp_path / 'run'}"]) == 2
     assert "config.model.weights" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="does not end with one dense layer"):
-        probe.config_of(dataclasses.replace(config, model=dataclasses.replace(config.model, head="cosine")))
+        wiring.check_model(
+            probe.config_of(dataclasses.replace(config, model=dataclasses.replace(config.model, head="cosine")))
+        )
     with pytest.raises(ConfigError, match="one process solves"):
-        probe.config_of(dataclasses.replace(config, parallel=ParallelConfig(distributed=1)))
+        validate(probe.config_of(dataclasses.replace(config, parallel=ParallelConfig(distributed=1))))
     for head in ("cosine", ""):
         knobs = {"head": "cosine"} if head else {"importance": 1}
         model = models.build(dataclasses.replace(config.model, weights="", **knobs), 3)

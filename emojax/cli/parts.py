@@ -51,6 +51,8 @@ _PARTS: dict[str, Mapping[str, Any]] = {
     "without SAM": {"optim.sam": 0.0},
     "without the soup": {"average.soup": 0},
     "without freezing": {"stages.frozen": ""},
+    "on the statistics of each batch": {"stages.frozen_statistics": ""},
+    "with a last layer that starts from noise": {"model.head_start": "random"},
     "without distillation": {"stages.distill": 0, "distill.attention": 0.0},
 }  # fmt: skip
 """What a part is called when it is off → the knobs that switch it off; a recipe has it where one of them is another."""

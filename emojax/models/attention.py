@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emojax.errors import ConfigError
-from emojax.models import layers
+from emojax.models import layers, norms
 
 
 def _mean(x: Float[Array, "B Y X D"]) -> Float[Array, "B 1 1 D"]:
@@ -84,7 +84,7 @@ class GlobalContext(nn.Module):
         mask = jax.nn.sigmoid(layers.Conv(1, 1, bias=True, dtype=x.dtype, name="mask")(x))
         y = (x.astype(jnp.float32) * mask).sum((1, 2), keepdims=True)
         y = layers.Conv(max(channels // 16, 1), 1, bias=True, name="squeeze")(y)
-        y = jax.nn.silu(layers.LayerNorm(epsilon=1e-5, name="norm")(y))
+        y = jax.nn.silu(norms.LayerNorm(epsilon=1e-5, name="norm")(y))
         return x + layers.Conv(channels, 1, bias=True, name="excite")(y).astype(x.dtype)
 
 
@@ -95,7 +95,7 @@ class ChannelCalibration(nn.Module):
     def __call__(self, x: Float[Array, "B Y X D"], train: bool) -> Float[Array, "B Y X D"]:
         channels, dtype = x.shape[-1], x.dtype
         y = layers.Conv(max(channels // 4, 1), 1, bias=True, dtype=dtype, name="squeeze")(x)
-        y = jax.nn.silu(layers.BatchNorm(dtype=dtype, name="norm")(y, train))
+        y = jax.nn.silu(norms.BatchNorm(dtype=dtype, name="norm")(y, train))
         return x * jax.nn.sigmoid(layers.Conv(channels, 1, bias=True, dtype=dtype, name="excite")(y))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from emojax.config import ModelConfig
-from emojax.models import heads, layers
+from emojax.models import heads, layers, norms
 from emojax.models.elementwise import gelu
 from emojax.types import Tree
 
@@ -51,7 +51,7 @@ class Block(nn.Module):
         channels = x.shape[-1]
         dense = functools.partial(layers.Dense, dtype=self.dtype)
         y = layers.DepthwiseConv(7, self.dtype, name="dwconv")(x)
-        y = layers.LayerNorm(self.dtype, name="norm")(y)
+        y = norms.LayerNorm(self.dtype, name="norm")(y)
         y = gelu(dense(4 * channels, name="expand")(y))
         y = dense(channels, name="project")(y)
         if self.layer_scale:
@@ -70,7 +70,7 @@ class Patches(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B Y X O"]:
         del train  # the signature of every part of a stage
-        norm = layers.LayerNorm(self.dtype, name="norm")
+        norm = norms.LayerNorm(self.dtype, name="norm")
         conv = layers.Conv(self.features, self.size, self.size, bias=True, dtype=self.dtype, name="conv")
         return conv(norm(x)) if self.norm_first else norm(conv(x))
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from emojax.models import attention, layers
+from emojax.models import attention, layers, norms
 
 _WIDTH = 1024
 """Channels of the maps that are added up and pooled."""
@@ -71,7 +71,7 @@ class ConvNorm(nn.Module):
             size = 2 * self.dilation + 1
             conv = layers.Conv(self.features, size, padding=self.dilation, bias=True, dtype=self.dtype, name="conv")
             y = conv(x)
-        return self.activation(layers.BatchNorm(dtype=self.dtype, name="norm")(y, train))
+        return self.activation(norms.BatchNorm(dtype=self.dtype, name="norm")(y, train))
 
 
 class Pyramid(nn.Module):
@@ -109,7 +109,7 @@ def _classify(
     """Dense, layer norm, activation and dropout per (width, rate) of `hidden`, then `dense`; layers of the caller."""
     for i, (width, rate) in enumerate(hidden, 1):
         x = layers.Dense(width, name=f"dense{i}")(x)
-        x = activation(layers.LayerNorm(epsilon=1e-5, name=f"norm{i}")(x))
+        x = activation(norms.LayerNorm(epsilon=1e-5, name=f"norm{i}")(x))
         x = nn.Dropout(rate, deterministic=not train)(x)
     return layers.Dense(classes, name="dense")(x)
 
@@ -126,7 +126,7 @@ class Emote(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X D"], train: bool, pooled: Any = None) -> Output:
         del pooled  # both heads read the map
-        x = layers.LayerNorm(self.dtype, name="norm")(x) if self.norm else x.astype(self.dtype)
+        x = norms.LayerNorm(self.dtype, name="norm")(x) if self.norm else x.astype(self.dtype)
         mixed = x + attention.ChannelThenSpatial(name="cbam")(x) + attention.EfficientChannel(name="eca")(x)
         mixed = mixed + attention.SqueezeExcite(name="se")(x) + attention.GlobalContext(name="context")(x)
         calibrated = attention.ChannelCalibration(name="calibration")(mixed, train)
@@ -156,7 +156,7 @@ class EmoteLite(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X D"], train: bool, pooled: Any = None) -> Output:
         del pooled
-        x = layers.LayerNorm(self.dtype, name="norm")(x) if self.norm else x.astype(self.dtype)
+        x = norms.LayerNorm(self.dtype, name="norm")(x) if self.norm else x.astype(self.dtype)
         y = ConvNorm(_WIDTH, _gelu, self.dtype, name="refine")(attention.EfficientChannel(name="eca")(x), train)
         y = nn.Dropout(self.feature_dropout, broadcast_dims=(1, 2), deterministic=not train)(y).astype(jnp.float32)
         features = jnp.concatenate([y.mean((1, 2)), y.max((1, 2))], -1)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError
-from emojax.models import attention, emote, layers, products
+from emojax.models import attention, emote, layers, norms, products
 
 Output = emote.Output
 Head = Callable[..., nn.Module]
@@ -45,7 +45,7 @@ class Linear(nn.Module):
     def __call__(self, x: Float[Array, "B Y X D"], train: bool, pooled: Any = None) -> Output:
         features = pool(x, pooled)
         if self.norm:
-            features = layers.LayerNorm(name="norm")(features)
+            features = norms.LayerNorm(name="norm")(features)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
         return self.logits(dropped), features, (x,)
 
@@ -96,7 +96,7 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B Y X D"], train: bool, pooled: Any = None) -> Output:
-        norm = layers.LayerNorm(name="norm") if self.norm else lambda x: x
+        norm = norms.LayerNorm(name="norm") if self.norm else lambda x: x
         width = x.shape[-1]
         if self.attention == "tokens":
             tokens = norm(x).astype(self.dtype).reshape(x.shape[0], -1, width)
@@ -116,10 +116,10 @@ class Mlp(nn.Module):
 
     def attend(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         y = x + attention.SelfAttention(8, name="attention")(x)
-        return layers.LayerNorm(epsilon=1e-5, name="attention_norm")(y)
+        return norms.LayerNorm(epsilon=1e-5, name="attention_norm")(y)
 
     def drop(self, x: Float[Array, "B D"], rate: float, train: bool, *, name: str) -> Float[Array, "B D"]:
-        x = layers.BatchNorm(name=name)(x, train)
+        x = norms.BatchNorm(name=name)(x, train)
         return nn.Dropout(rate, deterministic=not train)(x)
 
 
@@ -139,9 +139,9 @@ class Deep(nn.Module):
     def __call__(self, x: Float[Array, "B Y X D"], train: bool, pooled: Any = None) -> Output:
         features = pool(x, pooled)
         if self.norm:
-            features = layers.LayerNorm(name="norm")(features)
+            features = norms.LayerNorm(name="norm")(features)
         y = nn.Dropout(self.dropout, deterministic=not train)(features)
-        y = layers.LayerNorm(epsilon=1e-5, name="norm1")(y)
+        y = norms.LayerNorm(epsilon=1e-5, name="norm1")(y)
         for i, size in enumerate(self.hidden or (x.shape[-1],), 1):
             y = jax.nn.gelu(layers.Dense(size, name=f"dense{i}")(y), approximate=False)
             y = nn.Dropout(self.dropout, deterministic=not train)(y)

@@ -5,7 +5,6 @@ Flax here only names the parameters; how they start is a rule over paths in each
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import re
@@ -20,10 +19,9 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from emojax.errors import CheckpointError
-from emojax.models import platforms, products
+from emojax.models import norms, products
 from emojax.models.conv import conv2d
 from emojax.models.depthwise import depthwise
-from emojax.models.elementwise import batch_norm, layer_norm
 from emojax.types import Tree
 
 Initial = tuple[str, float]
@@ -122,68 +120,6 @@ class DepthwiseConv(nn.Module):
         return y
 
 
-class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, arXiv:1502.03167), all of it in float32.
-
-    `mean` and `var` move as torch's do: (1 - momentum) old + momentum batch, with the unbiased variance, while the
-    batch itself is normalised with the biased one plus `epsilon`. Under a mesh the batch is the global batch.
-    """
-
-    dtype: Any = jnp.float32
-    epsilon: float = 1e-5
-    momentum: float = 0.1
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B *S C"], train: bool) -> Float[Array, "B *S C"]:
-        shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
-        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        if not train:
-            factor = scale * lax.rsqrt(var.value + self.epsilon)
-            if platforms.is_plain():  # two constants, which runtimes fold into the convolution before
-                return (x.astype(jnp.float32) * factor + (bias - mean.value * factor)).astype(self.dtype)
-            return ((x.astype(jnp.float32) - mean.value) * factor + bias).astype(self.dtype)
-        found: Any = batch_norm(x, scale, bias, mean.value, self.epsilon)
-        y, center, spread = found
-        count = x.size // x.shape[-1]
-        keep = 1 - self.momentum
-        mean.value = keep * mean.value + self.momentum * center
-        var.value = keep * var.value + self.momentum * spread * (count / max(count - 1, 1))
-        return y.astype(self.dtype)
-
-
-def stored_statistics(pattern: str) -> contextlib.AbstractContextManager[Any]:
-    """While inside, `BatchNorm` layers whose statistics match normalise with these in training too, and keep them.
-
-    What Keras' guide to transfer learning advises for pretrained weights, and a layer that is frozen there does.
-    """
-    regex = re.compile(pattern)
-
-    def held(method: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        module = context.module
-        if isinstance(module, BatchNorm) and len(args) == 2 and regex.search("/".join((*module.path, "mean"))):
-            return method(args[0], False)
-        return method(*args, **kwargs)
-
-    return nn.intercept_methods(held) if pattern else contextlib.nullcontext()
-
-
-class LayerNorm(nn.Module):
-    """Layer normalisation over the last axis (Ba et al. 2016, arXiv:1607.06450), all of it in float32."""
-
-    dtype: Any = jnp.float32
-    epsilon: float = 1e-6
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        normal: Any = layer_norm(x, scale, bias, self.epsilon)
-        return normal.astype(self.dtype)
-
-
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): drops the residual branch of whole images.
 
@@ -238,7 +174,7 @@ class ConvNorm(nn.Module):
             x = DepthwiseConv(self.size, self.dtype, self.stride, padding, bias=False, name="conv")(x)
         else:
             x = Conv(self.features, self.size, self.stride, padding, dtype=self.dtype, name="conv")(x)
-        return BatchNorm(self.dtype, self.epsilon, self.momentum, name="norm")(x, train)
+        return norms.BatchNorm(self.dtype, self.epsilon, self.momentum, name="norm")(x, train)
 
 
 def _padded(x: Float[Array, "B H W C"], size: int, stride: int) -> Float[Array, "B Y X C"]:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from emojax import paths, preprocess
 from emojax.errors import ConfigError
-from emojax.models import layers, platforms, products, twins
+from emojax.models import layers, norms, platforms, products, twins
 from emojax.models.layers import Initial, draw
 from emojax.types import ModelOutput, Tree
 
@@ -98,16 +98,16 @@ class Model:
         *,
         train: bool,
         key: Key[Array, ""] | None = None,
-        stored: str = "",
+        stored: Sequence[str] = (),
     ) -> tuple[ModelOutput, Tree]:
         """Logits float32 [B, K] and pooled features [B, D] of normalised images, and the model state after them.
 
         `train` normalises with the batch, moves the statistics and drops (with `key`, which may be None when both
-        dropout rates are 0); otherwise the state is used and comes back as it is. So do, in training, the statistics
-        that the regex `stored` matches. Raises `ConfigError` for images below `min_size`.
+        dropout rates are 0); otherwise the state is used and comes back as it is. So it is in training for layers that
+        one of the regexes `stored` matches, see `paths.is_stored`. Raises `ConfigError` for images below `min_size`.
         """
         self._check_size(min(image.shape[1:3]))
-        with layers.stored_statistics(stored):
+        with norms.stored_statistics(stored):
             if not self.twins:
                 return self._single(params, model_state, image, train=train, key=key)
             keys = (None, None) if key is None else jax.random.split(key)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from emojax.config import ModelConfig
-from emojax.models import attention, heads, layers, platforms
+from emojax.models import attention, heads, layers, norms, platforms
 from emojax.types import Tree
 
 VARIANTS = {
@@ -92,9 +92,9 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"], train: bool) -> Float[Array, "B N D"]:
         drop = layers.DropPath(self.drop_path)
-        y = layers.LayerNorm(self.dtype, name="norm1")(x)
+        y = norms.LayerNorm(self.dtype, name="norm1")(x)
         x = x + drop(attention.SelfAttention(x.shape[-1] // HEAD_WIDTH, name="attention")(y), train)
-        y = layers.LayerNorm(self.dtype, name="norm2")(x)
+        y = norms.LayerNorm(self.dtype, name="norm2")(x)
         return x + drop(Mlp(self.dtype, name="mlp")(y), train)
 
 
@@ -109,7 +109,7 @@ class Encoder(nn.Module):
         make = layers.remat(Block, self.config.remat)
         for i, rate in enumerate(layers.drop_path_rates(self.config.drop_path, (self.depth,))):
             x = make(rate, x.dtype, name=f"block{i + 1}")(x, train)
-        return layers.LayerNorm(x.dtype, name="norm")(x)
+        return norms.LayerNorm(x.dtype, name="norm")(x)
 
 
 class ViT(nn.Module):
