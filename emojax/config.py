@@ -439,7 +439,8 @@ class StageConfig:
     statistics, and normalises with them in training too."""
     frozen_statistics: str = ""
     """Regex over BatchNorm statistics (their paths end in /mean) for which that holds too, though the layers learn: "."
-    keeps all that came with the weights, which few images with heavy augmentation would spoil."""
+    keeps all that came with the weights, which few images with heavy augmentation would spoil. A norm that starts anew
+    stays at mean 0 and variance 1 then."""
     learning_rate: float = 0.0
     """Peak learning rate of the stage's own schedule; 0 = `optim.learning_rate`."""
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(name=""))

@@ -309,6 +309,8 @@ def test_what_cannot_be_probed_is_refused(probed, tmp_path, capsys):
         )
     with pytest.raises(ConfigError, match="one process solves"):
         validate(probe.config_of(dataclasses.replace(config, parallel=ParallelConfig(distributed=1))))
+    arguments = ["find-lr", "--config=configs/finetune_pretrained.py", f"--out={tmp_path / 'x.png'}"]
+    assert cli.main(arguments) == 2 and "model.head_start=random" in capsys.readouterr().err
     for head in ("cosine", ""):
         knobs = {"head": "cosine"} if head else {"importance": 1}
         model = models.build(dataclasses.replace(config.model, weights="", **knobs), 3)

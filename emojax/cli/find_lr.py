@@ -35,7 +35,13 @@ def main(arguments: list[str]) -> int:
 
     if options.batches < 10 or not 0 < options.low < options.high:
         raise ConfigError("find-lr: expected --batches of 10 or more and 0 < --low < --high")
-    config = pretrained.resolved(validate(config_from([f"--config={options.config}", *overrides])))
+    knobs = config_from([f"--config={options.config}", *overrides])
+    if knobs.model.head_start == "solved":
+        raise ConfigError(
+            "find-lr: its trial starts from a last layer of noise, which this run does not (model.head_start is "
+            "'solved'): the rate would be for another one; give --config.model.head_start=random to see that"
+        )
+    config = pretrained.resolved(validate(knobs))
     parallel.prepare()
     with parallel.mesh() as mesh:
         wiring.check(config)
