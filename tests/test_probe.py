@@ -162,6 +162,7 @@ class KilledError(BaseException):
     """Ends a run as SIGKILL does."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", ["the layer is solved for", "it is judged", "the first update is saved"])
 def test_a_killed_start_ends_as_one_that_was_left_alone(probed, tmp_path, monkeypatch, after):
     config = starting(probed[0], checkpoint=CheckpointConfig(every_epochs=0.3))
