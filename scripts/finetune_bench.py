@@ -42,7 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
     "things": {
         "title": "CIFAR-10's pictures, 10 classes x 300, ResNet-20 of the whole CIFAR-10, 32 px",
         "about": "These weights have learned from all 50,000 training pictures of CIFAR-10 already, which may be why "
-        "training on a few of them once more, encoded as JPEG, loses accuracy.",
+        "training on a few of them once more, encoded as JPEG, is worth less than a new last layer.",
         "weights": "resnet20_cifar10.safetensors",
         "variants": {"probe": ":resnet20", "tuned": ":resnet20", "scratch": ":resnet20_scratch"},
         "knobs": (),
