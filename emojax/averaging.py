@@ -111,9 +111,8 @@ def refresh(
         batches += 1
     if not batches:
         raise ValueError("refresh: expected at least one batch of images")
-    return paths.map_with_path(
-        lambda path, sums: paths.flatten(model_state)[path] if paths.is_stored(path, stored) else sums / batches, total
-    )
+    held = paths.map_with_path(lambda path, _: paths.is_stored(path, stored), total)
+    return jax.tree.map(lambda hold, x, sums: x if hold else sums / batches, held, model_state, total)
 
 
 def mean(trees: Sequence[Tree]) -> Tree:

@@ -28,7 +28,7 @@ from emojax.types import Batch, Predictions, Split, Tree
 Infer = Callable[[Tree, Tree, UInt8[Array, "B H W 3"]], Float[Array, "B K"]]
 """(params, model_state, uint8 images) → probabilities. Preprocessing is inside."""
 MAX_PIXELS = 1 << 24
-"""Most pixels in a batch of evaluation: 334 pictures of 224 px, for which XLA takes 5 GB with a ResNet-50."""
+"""Most pixels in a batch of evaluation: 334 pictures of 224 px, for which a ResNet-50 takes about 5 GB."""
 Explain = Callable[[Tree, Tree, Any, Any], Float[Array, "B Y X"]]
 """(params, model_state, uint8 images [B, H, W, 3], classes int32 [B]) → evidence in [0, 1]."""
 
