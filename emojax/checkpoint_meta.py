@@ -15,7 +15,7 @@ import numpy as np
 
 from emojax import __version__, config_json, parallel
 from emojax.config import Config
-from emojax.errors import CheckpointError, DamagedError
+from emojax.errors import CheckpointError, ConfigError, DamagedError
 
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -56,13 +56,17 @@ class Meta:
 
     @classmethod
     def from_json(cls, values: dict[str, Any], where: str) -> Meta:
-        """What `to_json` gave. Raises `DamagedError` when that has changed since."""
+        """What `to_json` gave. Raises `DamagedError` when that has changed since, `CheckpointError` when another
+        version of emojax wrote it."""
         values = dict(values)
         if values.keys() < {f.name for f in dataclasses.fields(cls)}:
             raise CheckpointError(f"{where} was written by an emojax of before the seal, which this one cannot check")
         if values.pop("seal", None) != seal(values):
             raise DamagedError(f"{where} is damaged: its description is not the one that was saved")
-        config = config_json.from_json(values["config"], where=f"{where}: config")
+        try:
+            config = config_json.from_json(values["config"], where=f"{where}: config")
+        except ConfigError as error:  # sealed so: it is no damage
+            raise CheckpointError(str(error)) from error
         return cls(**(values | {"config": config, "class_names": tuple(values["class_names"])}))
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from emojax import checkpoint, checkpoint_store, paths
+from emojax import checkpoint, checkpoint_meta, checkpoint_store, paths
 from emojax.checkpoint import Checkpointer, Meta
 from emojax.config import CheckpointConfig, Config
-from emojax.errors import CheckpointError
+from emojax.errors import CheckpointError, DamagedError
 from emojax.types import TrainState
 
 META = Meta(config=Config(), class_names=("a", "b|ü"), image_size=64, fingerprint="f", loop={"best": 0.5, "waited": 1})
@@ -196,3 +196,12 @@ def test_a_folder_without_commit_marker_is_no_checkpoint(tmp_path):
     keeper.save(make_state(), META, rank=1.0)
     assert keeper.latest() == 3
     keeper.close()
+
+
+def test_the_description_of_another_version_is_not_called_damaged():
+    values = META.to_json()
+    del values["seal"]
+    values["config"] = values["config"].replace('"image_size"', '"picture_size"')
+    with pytest.raises(CheckpointError, match=r"unknown keys .'picture_size'.; it was written by another") as found:
+        Meta.from_json(values | {"seal": checkpoint_meta.seal(values)}, "x")
+    assert not isinstance(found.value, DamagedError)
