@@ -247,7 +247,7 @@ def _error(p: Predictions, binning: str, *, draws: int, seed: int) -> Error:
     chance = np.array([np.abs(((rng.random(len(sure)) < sure) - sure) @ share).sum() for _ in range(draws)])
     limit = float(np.quantile(chance, 0.95))
     if value <= limit:
-        found = Interval(value, 0.0, max(value, 2 * value - low))
+        found = Interval(value, 0.0, min(1.0, max(value, high, 2 * value - low)))
     else:
         found = Interval(value, max(0.0, min(low, 2 * value - high)), min(1.0, max(high, 2 * value - low)))
     return Error(interval=found, chance=float(chance.mean()), chance_95=limit)

@@ -9,8 +9,9 @@ shares are never resampled:
   it: Wilson's bounds of J, moved through that formula (Lam, Gopal and Qian 2023, arXiv:2309.14621, "Wilson indirect").
 - balanced accuracy, macro-F1 and weighted F1 are means of those: their bounds add up by MOVER, the root of the sum of
   squared distances, with the correlations between classes (Zou and Donner 2008, Statistics in Medicine 27; Newcombe
-  2011). Macro-F1 lies a little below the truth on few examples, since F1 is concave in J; its interval, not the number,
-  is moved up by that bias, a second-order Taylor term.
+  2011). Those of balanced accuracy are at least as far as its standard error says, see `_least`. Macro-F1 lies a little
+  below the truth on few examples, since F1 is concave in J; its upper bound, not the number, is moved up by that bias,
+  a second-order Taylor term.
 - the loss is a mean of skewed values: bootstrap-t, see `bootstrap.mean_interval`.
 
 docs/evaluation.md has the measured coverage. Examples count as independent of each other, and a class without images,
@@ -77,7 +78,9 @@ def of_confusion(confusion: Float[np.ndarray, "K K"], squares: Float[np.ndarray,
     return Intervals(
         numbers={
             "accuracy": shares.wilson(accuracy, float(total**2 / squares.sum())),
-            "balanced_accuracy": _mean(recall, np.ones(len(hits))),
+            "balanced_accuracy": _mean(
+                recall, np.ones(len(hits)), least=_least(recall.value, _counts(support, support2))
+            ),
             "macro_f1": _mean(f1, np.ones(len(hits)), related, shift=_bias(right.value, _counts(union, union2))),
             "weighted_f1": _weighted(f1, support, squares, related, support + chosen),
         },
@@ -114,14 +117,37 @@ def _counts(whole: np.ndarray, whole2: np.ndarray) -> np.ndarray:
     return np.divide(whole**2, whole2, out=np.zeros(len(whole)), where=whole > 0)
 
 
-def _mean(found: _Estimate, weight: np.ndarray, related: np.ndarray | None = None, *, shift: float = 0.0) -> Bounds:
-    """MOVER: bounds of the weighted mean over the classes that have a value; `shift` is what it is too low by."""
+def _mean(
+    found: _Estimate,
+    weight: np.ndarray,
+    related: np.ndarray | None = None,
+    *,
+    shift: float = 0.0,
+    least: float = 0.0,
+) -> Bounds:
+    """MOVER: bounds of the weighted mean over the classes that have a value; `shift` is what it is too low by, `least`
+    the least distance of each bound."""
     seen = np.isfinite(found.value)
     share = weight[seen] / weight[seen].sum()
     among = np.eye(int(seen.sum())) if related is None else related[np.ix_(seen, seen)]
     value = float(share @ found.value[seen])
     down, up = ((share * side[seen]) for side in (found.value - found.low, found.high - found.value))
-    return _within(value, value + shift - _length(down, among), value + shift + _length(up, among))
+    below, above = (max(least, _length(parts, among)) for parts in (down, up))
+    return _within(value, value - below, value + shift + above)
+
+
+def _least(share: np.ndarray, count: np.ndarray) -> float:
+    """1.96 standard errors of the mean of the classes' shares, by the unbiased variance of each: s (1 - s) / (n - 1).
+
+    Wilson's bounds of a middling share of few examples are nearer to it than that, which over many classes adds up to
+    an interval that is too narrow. A class with fewer than two has no variance of its own and takes that of the mean.
+    """
+    seen = count > 0
+    value, n = share[seen], count[seen]
+    mean = float(value.mean())
+    alone = np.full(len(n), mean * (1 - mean))
+    each = np.divide(value * (1 - value), n - 1, out=alone, where=n >= 2)
+    return 1.96 * float(np.sqrt(each.sum())) / len(n)
 
 
 def _weighted(f1: _Estimate, support: np.ndarray, squares: np.ndarray, related: np.ndarray, size: np.ndarray) -> Bounds:

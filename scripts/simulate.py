@@ -22,6 +22,7 @@ SKEWED = (0.43, 0.22, 0.1, 0.09, 0.09, 0.05, 0.02)
 WORLDS = (
     ("57 images, 7 skewed classes, 97.5 % right", 57, SKEWED, 3.5),
     ("71 images, 7 skewed classes, 79 % right", 71, SKEWED, 2.0),
+    ("49 images, 21 classes, 22 % right", 49, (1 / 21,) * 21, 1.0),
     ("150 images, 21 classes, 55 % right", 150, (1 / 21,) * 21, 2.0),
     ("300 images, 7 skewed classes, 79 % right", 300, SKEWED, 2.0),
     ("3,000 images, 7 skewed classes, 79 % right", 3000, SKEWED, 2.0),

@@ -94,6 +94,18 @@ def test_coverage_on_few_images_and_few_mistakes(n, sharp):
     assert all(count / runs > least.get(name, 0.83) for name, count in held.items()), held
 
 
+def test_the_interval_of_macro_f1_does_not_begin_at_the_number_itself():
+    """Two images a class of 21, of which a quarter is right: the bias on few images is as large as the interval."""
+    rng, names = np.random.default_rng(0), tuple(map(str, range(21)))
+    for _ in range(20):
+        true = rng.integers(0, 21, 49)
+        said = np.where(rng.random(49) < 0.25, true, rng.integers(0, 21, 49))
+        low, _ = intervals.of_confusion(*intervals.confusions(true, said, np.ones(49), k=21)).numbers["macro_f1"]
+        one_hot = np.eye(21, dtype=np.float32)
+        p = Predictions(one_hot[said], one_hot[true], np.ones(49, np.float32), np.arange(49).astype(str))
+        assert low < metrics.evaluate(p, names).macro_f1 - 0.02
+
+
 def test_intervals_by_hand():
     """Two classes, ten images each; 10 and 8 right. J of the first is 10 / 12, of the second 8 / 10."""
     found = intervals.of_confusion(*[np.array([[10.0, 0.0], [2.0, 8.0]])] * 2)
@@ -103,9 +115,10 @@ def test_intervals_by_hand():
     assert first["recall"] == pytest.approx(wilson(1.0, 10)) and second["precision"] == pytest.approx(wilson(1.0, 8))
     assert first["f1"] == pytest.approx(tuple(2 * j / (1 + j) for j in wilson(10 / 12, 12)))
     (low, one), (down, up) = wilson(1.0, 10), wilson(0.8, 10)
+    least = 0.5 * 1.96 * (0.8 * 0.2 / 9) ** 0.5  # of the mean of 1.0, which varies not at all, and 0.8
     balanced = (
-        0.9 - 0.5 * ((1 - low) ** 2 + (0.8 - down) ** 2) ** 0.5,
-        0.9 + 0.5 * ((one - 1) ** 2 + (up - 0.8) ** 2) ** 0.5,
+        0.9 - max(least, 0.5 * ((1 - low) ** 2 + (0.8 - down) ** 2) ** 0.5),
+        min(1.0, 0.9 + max(least, 0.5 * ((one - 1) ** 2 + (up - 0.8) ** 2) ** 0.5)),
     )
     assert found.numbers["balanced_accuracy"] == pytest.approx(balanced)
     never = intervals.of_confusion(*[np.array([[10.0, 0.0, 0.0], [2.0, 8.0, 0.0], [0.0, 0.0, 0.0]])] * 2)
