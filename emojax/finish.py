@@ -117,7 +117,9 @@ def _pictures(run: Run, chosen: transitions.Candidate) -> Source | None:
     if not config.monitor.pictures or parallel.process()[1] > 1:
         return None
     weights = chosen.weights
-    explain = functools.partial(predict.explain_function(parts.model), weights["params"], weights["model_state"])
+    explain = functools.partial(
+        predict.explain_function(parts.model, config.eval.views), weights["params"], weights["model_state"]
+    )
     return Source(
         splits=parts.dataset.splits,
         image_size=chosen.image_size,

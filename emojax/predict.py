@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from emojax import models, parallel, stored as stored_lib, views as views_lib
 from emojax.config import Config
 from emojax.data import pipeline
-from emojax.data.storage import read_file
+from emojax.data.given import Given
 from emojax.decision import Decision
 from emojax.errors import ConfigError
 from emojax.scaling import Scaling
@@ -68,11 +67,19 @@ def inference_function(
 
 
 @functools.lru_cache(maxsize=8)  # one compiled program per model and batch size, however often it is asked for
-def explain_function(model: models.Model) -> Explain:
-    """Where in an image the evidence for a class lies, see `models.class_activation`. Preprocessing is inside."""
+def explain_function(model: models.Model, views: str) -> Explain:
+    """Where in an image the evidence for a class lies, see `models.class_activation`. Preprocessing is inside.
+
+    Of the image itself and, where the test-time `views` hold mirror images, of that too, turned back: the mean of both.
+    """
+    mirrored = any("mirror" in name for name in views_lib.NAMES[views])
 
     def explain(params: Tree, model_state: Tree, image: Any, classes: Any) -> Any:
-        return models.class_activation(model, params, model_state, model.normalised(image), classes)
+        def found(image: Any) -> Any:
+            return models.class_activation(model, params, model_state, model.normalised(image), classes)
+
+        one = found(image)
+        return models.scaled_evidence(one + found(image[:, :, ::-1])[:, :, ::-1]) if mirrored else one
 
     return jax.jit(explain)
 
@@ -153,36 +160,36 @@ class Classifier:
     _infer: Infer
     _weights: dict[str, Tree]
 
-    def predict(self, images: Sequence[Any], *, batch_size: int = 0) -> Predictions:
+    def predict(self, images: Any, *, batch_size: int = 0) -> Predictions:
         """Class probabilities of pictures.
 
         Args:
-          images: paths, encoded bytes, or uint8 arrays [H, W] or [H, W, 3], in any mixture and of any size.
+          images: one or many paths, encoded bytes, uint8 arrays [H, W], [H, W, 3] or [H, W, 4] (transparent parts
+            become white), or Pillow images, in any mixture and of any size; see `data.given.Given.of`.
           batch_size: pictures at once; 0 = 32, and the `bucket` of what is left for the rest.
 
         Returns:
-          Predictions in the order of `images`; weight 0 marks pictures that could not be read. `label` is uniform.
+          Predictions in the order of `images`. A picture that could not be read has weight 0 and NaN for probabilities.
+          `label` is uniform, for nothing is known of it.
+
+        Raises:
+          DataError: something given is no picture, for instance an array of floats.
         """
-        names = np.asarray(
-            [str(x) if isinstance(x, str | Path) else f"image {i}" for i, x in enumerate(images)], object
-        )
-        uniform = np.full((len(images), len(self.class_names)), 1 / len(self.class_names), np.float32)
-        split = Split(
-            name="predict",
-            images=_Inputs(tuple(images)),
-            label=uniform,
-            weight=np.ones(len(images), np.float32),
-            id=names,
-        )
-        rest = len(images) % BUCKETS[-1]
-        if batch_size or not rest or rest == len(images):
-            return self.predict_split(split, batch_size=batch_size or bucket(len(images)))
-        cut = len(images) - rest
-        parts = [
-            self.predict_split(split.take(np.arange(start, stop)), batch_size=bucket(stop - start))
-            for start, stop in ((0, cut), (cut, len(images)))
-        ]
+        given = Given.of(images)
+        names, count = given.names(), len(given)
+        uniform = np.full((count, len(self.class_names)), 1 / len(self.class_names), np.float32)
+        split = Split(name="predict", images=given, label=uniform, weight=np.ones(count, np.float32), id=names)
+        rest = count % BUCKETS[-1]
+        if batch_size or not rest or rest == count:
+            parts = [self.predict_split(split, batch_size=batch_size or bucket(count))]
+        else:
+            cut = count - rest
+            parts = [
+                self.predict_split(split.take(np.arange(start, stop)), batch_size=bucket(stop - start))
+                for start, stop in ((0, cut), (cut, count))
+            ]
         probs, weight = (np.concatenate([getattr(part, name) for part in parts]) for name in ("probs", "weight"))
+        probs[weight == 0] = np.nan
         return dataclasses.replace(parts[0], probs=probs, weight=weight, label=uniform, id=names)
 
     def digest(self) -> str:
@@ -216,7 +223,9 @@ class Classifier:
 
     def explain(self, images: UInt8[np.ndarray, "B S S 3"], classes: Int[np.ndarray, " B"]) -> Any:
         """Class-activation maps float32 [B, Y, X] in [0, 1] of images as `predict_split` shows them to the model."""
-        found = explain_function(self._model)(self._placed["params"], self._placed["model_state"], images, classes)
+        found = explain_function(self._model, self.views)(
+            self._placed["params"], self._placed["model_state"], images, classes
+        )
         return np.asarray(found)
 
     @functools.cached_property
@@ -245,20 +254,6 @@ class Classifier:
                 process=parallel.process(),
             ) as batches:
                 return over(self._infer, weights["params"], weights["model_state"], batches, split, mesh=mesh)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Inputs:
-    """Pictures as given by a caller; files are read when their turn comes."""
-
-    items: tuple[Any, ...]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, i: int) -> Any:
-        item = self.items[i]
-        return read_file(os.fspath(item)) if isinstance(item, str | Path) else item
 
 
 def load(path: str | Path, *, which: str = "best", views: str = "", decision: str = "stored") -> Classifier:

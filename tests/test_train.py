@@ -160,6 +160,13 @@ def test_load_gives_the_same_answers_as_the_report(finished, folder):
     assert accuracy == json.loads((finished / "report/test.json").read_text())["accuracy"]
 
 
+def test_a_picture_that_cannot_be_read_has_no_class(finished, folder):
+    file = sorted((folder / "test").rglob("*.png"))[0]
+    found = emojax.load(finished).predict([str(folder / "nowhere.png"), file, b"no picture"])
+    assert found.weight.tolist() == [0, 1, 0]
+    assert np.isnan(found.probs).all(axis=1).tolist() == [True, False, True]
+
+
 def test_any_number_of_pictures_runs_in_few_programs(finished, folder):
     classifier = emojax.load(finished)
     files = sorted((folder / "test").rglob("*.png"))

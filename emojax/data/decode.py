@@ -148,6 +148,11 @@ def whole(data: bytes | np.ndarray) -> np.ndarray:
     return opened.pixels((0, 0, *opened.size))
 
 
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """Pixels of a Pillow image, uint8 [H, W] or [H, W, 3]; transparency becomes white. Raises `Unreadable`."""
+    return np.asarray(_plain(image))
+
+
 def verify(data: bytes) -> None:
     """Raises `Unreadable` unless the image decodes; cheaper than `decode` for large JPEG files."""
     Opened(data).load(reduce=8)

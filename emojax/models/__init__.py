@@ -10,13 +10,24 @@ import difflib
 
 from emojax.config import ModelConfig
 from emojax.errors import ConfigError
-from emojax.models.cam import class_activation
+from emojax.models.cam import class_activation, scaled_evidence
 from emojax.models.families import FAMILIES, check
 from emojax.models.model import HEAD, Model
 from emojax.models.platforms import plain
 from emojax.models.to_torch import Target, to_torch
 
-__all__ = ["FAMILIES", "HEAD", "Model", "Target", "build", "class_activation", "names", "plain", "to_torch"]
+__all__ = [
+    "FAMILIES",
+    "HEAD",
+    "Model",
+    "Target",
+    "build",
+    "class_activation",
+    "names",
+    "plain",
+    "scaled_evidence",
+    "to_torch",
+]
 
 
 def names() -> list[str]:

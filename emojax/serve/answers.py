@@ -22,7 +22,7 @@ class _Schema(BaseModel):
 
 
 class Evidence(_Schema):
-    """Where in the picture the evidence for the most probable class lies (Grad-CAM)."""
+    """Where in the picture the evidence for the most probable class lies (LayerCAM)."""
 
     label: str = Field(alias="class", description="whose evidence it is")
     box: list[float] = Field(
