@@ -182,6 +182,8 @@ def _check_decision(options: argparse.Namespace, classifier: Classifier) -> None
     if classifier.note:
         sys.stderr.write(f"emojax: {classifier.note}\n")
     fitted = classifier.decision
+    # A bundle stays as it was exported: what is calibrated is the run that it is of.
+    run, then = ("RUN", " and export the run again") if model_options.is_bundle(options) else (options.workdir, "")
     for flag, there, how in (
         ("--sets", fitted is not None, ""),
         ("--abstain", fitted is not None and fitted.threshold > 0, " --risk=SHARE"),
@@ -189,5 +191,5 @@ def _check_decision(options: argparse.Namespace, classifier: Classifier) -> None
         if getattr(options, flag[2:]) and not there:
             raise ConfigError(
                 f"{flag} needs a calibration of these weights and views: run "
-                f"`emojax calibrate --workdir={options.workdir}{how}` first, and leave out --raw and --post-process"
+                f"`emojax calibrate --workdir={run}{how}` first{then}; leave out --raw and --post-process"
             )
