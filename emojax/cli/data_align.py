@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from emojax.cli.predict import add_faces
+from emojax.cli.predict import FACES, add_faces, check_faces
 from emojax.errors import ConfigError, DataError
 
 
@@ -25,9 +25,11 @@ def main(arguments: list[str]) -> int:
         help="pictures without a face: left out (default), or kept as their central square",
     )
     add_faces(parser)
+    parser.set_defaults(**FACES)
     options = parser.parse_args(arguments)
-    if not 16 <= options.size <= 2048 or not 0 <= options.margin <= 2:
-        raise ConfigError(f"--size={options.size} --margin={options.margin}: expected 16 to 2048 pixels, and 0 to 2")
+    check_faces(options)
+    if not 16 <= options.size <= 2048:
+        raise ConfigError(f"--size={options.size}: expected 16 to 2048 pixels")
 
     from emojax.data.aligning import TABLE
     from emojax.data.face_crops import NO_FACE
