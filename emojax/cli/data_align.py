@@ -10,6 +10,7 @@ from pathlib import Path
 
 from emojax.cli.predict import FACES, add_faces, check_faces
 from emojax.errors import ConfigError, DataError
+from emojax.visible import one_line
 
 
 def main(arguments: list[str]) -> int:
@@ -55,7 +56,7 @@ def _align(source: Path, target: Path, options: argparse.Namespace) -> tuple[str
     from emojax.progress import Terminal
 
     layout, found = aligning.tasks(source)
-    total = sum(1 for _ in found)
+    total = aligning.count(found)
     if not total:
         raise DataError(f"{source}: has no pictures")
     detector = functools.cache(lambda: Detector(min_face=options.min_face, min_score=options.min_score))
@@ -81,6 +82,9 @@ def _align(source: Path, target: Path, options: argparse.Namespace) -> tuple[str
         table.close()
     done, seconds = table.rows - before, max(time.monotonic() - start, 1e-9)
     terminal.message(f"emojax: {done:,} pictures in {seconds:.1f} s ({done / seconds:,.1f} pictures/s)")
+    if layout == "tree" and (left := aligning.left_behind(source))[0]:
+        names = ", ".join(map(one_line, left[1])) + (", ..." if left[0] > len(left[1]) else "")
+        terminal.message(f"emojax: {left[0]:,} files that are no pictures were not copied: {names}")
     return layout, errors, table.rows
 
 
