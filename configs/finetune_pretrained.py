@@ -12,6 +12,7 @@ the solved layer. What was measured is in docs/finetuning.md.
 
 import dataclasses
 
+from emojax import recipes
 from emojax.config import (
     AugmentConfig,
     AverageConfig,
@@ -48,6 +49,7 @@ EPOCHS = 14
 
 
 def get_config(variant: str = "") -> Config:
+    recipes.check_variant(variant, VARIANTS)
     size, model, optim = VARIANTS[variant]
     model, stages = dataclasses.replace(model), (StageConfig(epochs=EPOCHS),)
     if variant == "squeezenet":  # its last layer is a convolution: it learns alone for two epochs instead

@@ -29,6 +29,10 @@ FINAL = frozenset(EXIT_CODES) - {1}
 """Codes after which the same command, started again at once, would end the same, or is not wanted."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG,
+}  # fmt: skip
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large", "ENOSPC")
 
 
@@ -112,6 +116,14 @@ def full(error: BaseException) -> FullError | None:
                 f"{where}the disk is full, or a quota or file-size limit is reached. What was saved is whole: make "
                 "room, and the same command goes on from the last checkpoint"
             )
+    return None
+
+
+def refused(error: BaseException) -> EmojaxError | None:
+    """`error` in words, when the system has refused a path that was given: it may not be written or does not exist.
+    Else None. Its causes do not count: what was raised because of them is something else."""
+    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
+        return EmojaxError(f"{error.filename}: cannot be read or written here: {error.strerror}")
     return None
 
 

@@ -33,6 +33,10 @@ class Table(Protocol):
         """The rows that are text still: CSV cells, or what the JSON says; not while others are written."""
         ...
 
+    def cells(self, name: str) -> Iterator[Any]:
+        """The cells of one column of all rows, None or "" for an empty one; not while others are written."""
+        ...
+
     def write(self, group: Sequence[Row]) -> None:
         """Appends the rows of one picture."""
         ...

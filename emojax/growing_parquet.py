@@ -44,6 +44,12 @@ class ParquetTable:
         """The rows that the Parquet file does not have yet."""
         return self._lines.read()
 
+    def cells(self, name: str) -> Iterator[Any]:
+        """One column of the rows of both files."""
+        for batch in self._batches([name]):
+            yield from batch.column(0).to_pylist()
+        yield from (row.get(name) for row in self._lines.read() if str(row[self._key]) not in self._old)
+
     def finish(self) -> None:
         """Writes the Parquet file in one step, in memory of one row group, and removes the text file."""
         import pyarrow.parquet as pq

@@ -116,6 +116,10 @@ class TextTable:
             for row, _ in self._form.read(file, self._path):
                 yield row
 
+    def cells(self, name: str) -> Iterator[Any]:
+        """One column of the rows that are there; not while it is written."""
+        return (row.get(name) for row in self.read())
+
     def write(self, group: Sequence[Row]) -> None:
         """Appends the rows of one picture, and hands them to the operating system."""
         self._file.write("".join(map(self._form.text, group)).encode("utf-8", "backslashreplace"))

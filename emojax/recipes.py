@@ -56,4 +56,4 @@ def load(name: str, variant: str = "") -> Config:
 def check_variant(variant: str, known: Iterable[str]) -> None:
     """Raises `ConfigError` listing `known` unless `variant` is one of them or ""."""
     if variant and variant not in known:
-        raise ConfigError(f"the recipe has no variant {variant!r}; there are {', '.join(known)}")
+        raise ConfigError(f"the recipe has no variant {variant!r}; there are {', '.join(filter(None, known))}")

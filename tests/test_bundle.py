@@ -138,6 +138,13 @@ def test_predict_takes_a_bundle(made, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["probs"].keys() == set(NAMES)
 
 
+def test_what_is_missing_in_a_bundle_is_fitted_to_its_run(run, tmp_path, capsys):
+    export.run(run, tmp_path / "raw", ["bundle"], val=None, images=2, decision="none")
+    assert cli.main(["predict", f"--workdir={tmp_path / 'raw'}", "a.png", "--abstain"]) == 2
+    told = capsys.readouterr().err
+    assert "`emojax calibrate --workdir=RUN --risk=SHARE` first and export the run again" in told
+
+
 def copy(made, to, change=lambda values: None, files=None):
     """The bundle with another manifest, sealed anew, and other files: what a clever stranger would send."""
     to.mkdir()

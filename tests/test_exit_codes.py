@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import stored_models
 import tiny
+from PIL import Image
 from test_checkpoint import META, make_state
+from test_pretrained import own_file
 
 from emojax import checkpoint_list, cli, main, workdir
 from emojax.checkpoint import Checkpointer
 from emojax.cli import launch, runs
-from emojax.config import CheckpointConfig
+from emojax.config import CheckpointConfig, ModelConfig
 from emojax.errors import EXIT_CODES, FINAL, EmojaxError, InterruptedRunError, LostError, TrainingError, exit_codes
 from emojax.export import stablehlo
 
@@ -127,6 +129,35 @@ def test_a_defect_is_no_message(monkeypatch, tmp_path):
         patch.setattr(checkpoint_list, "inspect", raising(ZeroDivisionError()))
         with pytest.raises(ZeroDivisionError):
             cli.main(["checkpoints", "list", "--workdir=x"])
+
+
+@pytest.mark.parametrize("out", ["/proc/x", "a_file/x", "n" * 300])
+@pytest.mark.parametrize("what", ["predict", "export", "align", "import"])
+def test_a_place_that_cannot_be_written_is_told_by_every_verb(monkeypatch, tmp_path, capsys, what, out):
+    """Also for root, whom permissions do not stop."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").write_text("x")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(stored_models.pictures()[0]).save(tmp_path / "in/a.png")
+    if what in ("predict", "export"):
+        stored_models.make(tmp_path / "run")
+    else:
+        own_file(tmp_path / "w.safetensors", ModelConfig(name="resnet20", stem="small"), 3)
+    line = {
+        "predict": ["predict", "--workdir=run", "in", f"--out={out}.csv"],
+        "export": ["export", "--workdir=run", "--images=2", out],
+        "align": ["data", "align", "in", out],
+        "import": ["weights", "import", "w.safetensors", f"{out}.safetensors"],
+    }[what]
+    assert cli.main(line) in (2, 4)  # 4: `export` tells before that it wants a folder
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1].startswith("emojax: error: ") and out.split("/")[0] in told and ".tmp" not in told
+
+
+def test_a_training_whose_files_vanish_is_a_defect_that_launch_begins_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(main.app, "run", raising(FileNotFoundError(errno.ENOENT, "No such file", "checkpoint")))
+    with pytest.raises(FileNotFoundError):
+        cli.main(["train", "--config=configs/emoji.py", f"--workdir={tmp_path / 'run'}"])
 
 
 def test_help_tells_them(capsys):

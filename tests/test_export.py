@@ -144,6 +144,15 @@ def test_the_command_and_its_manifest(tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
 
 
+def test_data_that_the_user_names_are_compared_on_or_it_ends(tmp_path, capsys):
+    run = make(tmp_path / "run", data=tmp_path / "moved")
+    assert cli.main(["export", f"--workdir={run}", str(tmp_path / "a"), f"--data={tmp_path / 'nope'}"]) == 2
+    told = capsys.readouterr()
+    assert "nope" in told.err and "noise" not in told.err + told.out and not (tmp_path / "a").exists()
+    assert cli.main(["export", f"--workdir={run}", str(tmp_path / "a"), "--images=2"]) == 0
+    assert "compared on noise alone, the data of the run cannot be read" in capsys.readouterr().err
+
+
 def exported(config):
     """(state dict of random arrays, target) as `models.to_torch` gives them."""
     network = models.build(config, 3)

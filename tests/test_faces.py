@@ -181,6 +181,31 @@ def test_align_a_tree_and_again(tmp_path, capsys, detector):
     assert "margin differ" in capsys.readouterr().err
 
 
+def test_align_refuses_to_lose_a_picture_to_another(tmp_path, capsys):
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("g.gif", "g.gif.png"):
+        Image.new("RGB", (80, 60), "navy").save(source / name)
+    assert cli.main(["data", "align", str(source), str(target), "--no-face=whole"]) == 2
+    assert "g.gif.png: its crop would be g.gif.png, as that of another picture" in capsys.readouterr().err
+    assert not list(target.iterdir())
+
+
+def test_align_names_the_files_that_it_does_not_copy(tmp_path, capsys, detector):
+    source = tmp_path / "in"
+    (source / "a").mkdir(parents=True)
+    Image.new("RGB", (80, 60), "navy").save(source / "a/none.png")
+    for name in ("labels.csv", ".hidden", "a/notes.txt"):
+        (source / name).write_text("x")
+    command = ["data", "align", str(source), str(tmp_path / "out"), "--no-face=whole"]
+    assert cli.main(command) == 0
+    assert "2 files that are no pictures were not copied: labels.csv, a/notes.txt\n" in capsys.readouterr().err
+    for name in ("b.txt", "c.txt"):
+        (source / name).write_text("x")
+    assert cli.main(command) == 0
+    assert "4 files that are no pictures were not copied: b.txt, c.txt, labels.csv, ...\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

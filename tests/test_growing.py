@@ -82,10 +82,19 @@ def test_parquet_survives_a_kill_before_during_and_after_its_end(tmp_path, monke
         with pytest.raises(KeyboardInterrupt):
             fill(path)
     assert partial.exists() and opened_rows(path) == 7
+    with contextlib.closing(opened(path)) as both:  # a row that is in both files counts once
+        assert sum(map(bool, both.cells("error"))) == 1 and len(list(both.cells("image"))) == 7
     assert fill(path).rows == 7 and not partial.exists()
     found = pq.read_table(path)
     assert found.num_rows == 7 and found.column("p:a").to_pylist()[-3:] == [0.1, 0.2, 0.3]
     assert found.schema.names == list(COLUMNS)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_column_of_the_rows_that_are_there(tmp_path, suffix):
+    fill(tmp_path / f"rows{suffix}")
+    with contextlib.closing(opened(tmp_path / f"rows{suffix}")) as table:
+        assert list(filter(None, table.cells("error"))) == ['says "no",\nreally']
 
 
 def opened_rows(path):

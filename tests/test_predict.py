@@ -123,13 +123,14 @@ def test_files_hold_what_the_classifier_says(small_run, album, tmp_path, suffix,
     assert [row["image"] for row in rows] == pictures
     for row, probs, weight in zip(rows, expected.probs, expected.weight, strict=True):
         if not weight:
-            assert row["error"] == "could not be read" and not row.get("class")
+            assert row["error"].startswith("not a JPEG") and not row.get("class")
             continue
         np.testing.assert_allclose([float(row[f"p:{name}"]) for name in tiny.COLOURS], probs, atol=2e-6)
         assert row["class"] == list(tiny.COLOURS)[probs.argmax()]
     before = out.read_bytes()
-    assert cli.main(["predict", f"--workdir={small_run}", str(album), str(album / "a"), f"--out={out}"]) == 0
+    assert cli.main(["predict", f"--workdir={small_run}", str(album), str(album / "a"), f"--out={out}"]) == 2
     assert out.read_bytes() == before  # nothing is done twice
+    assert "1 of 31 pictures in" in (told := capsys.readouterr().err) and "read by an earlier call" in told
     assert cli.main(["predict", f"--workdir={small_run}", "--views=flip", str(album), f"--out={out}"]) == 2
     assert "views differ" in capsys.readouterr().err
 
@@ -140,7 +141,30 @@ def test_lists_from_standard_input_name_what_is_missing(small_run, album, tmp_pa
     out = tmp_path / "rows.csv"
     assert cli.main(["predict", f"--workdir={small_run}", "-", f"--out={out}"]) == 2
     rows = rows_of(out)
-    assert [row["image"] for row in rows] == names[:-1] and rows[-1]["error"] == "could not be read"
+    assert [row["image"] for row in rows] == names[:-1] and rows[-1]["error"] == "No such file or directory"
+
+
+def test_a_row_says_why_a_picture_could_not_be_read_with_faces_or_without(small_run, tmp_path, capsys):
+    place = tmp_path / "in"
+    place.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    Image.fromarray(noise).save(place / "cut.jpg")
+    whole = (place / "cut.jpg").read_bytes()
+    (place / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    (place / "empty.png").write_bytes(b"")
+    (place / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (place / "text.png").write_text("no picture")
+    for faces in ([], ["--faces"]):
+        assert cli.main(["predict", f"--workdir={small_run}", "--json", str(place), *faces]) == 2
+        told = capsys.readouterr()
+        found = [json.loads(line)["error"] for line in told.out.splitlines()]
+        assert [error.split(":")[0] for error in found] == [
+            "damaged image",
+            "empty file (0 bytes)",
+            "No such file or directory",
+            "not a JPEG, PNG, WebP, BMP, GIF or TIFF image",
+        ]
+        assert "4 of 4 pictures could not be read" in told.err
 
 
 def test_faces_of_photographs(small_run, tmp_path, capsys):

@@ -84,6 +84,13 @@ def folder(tmp_path_factory):
     return tiny.make_folder(tmp_path_factory.mktemp("data"), size=32)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_an_unknown_variant_of_any_recipe_is_told(name):
+    with pytest.raises(ConfigError, match=r"no variants?\b.*'nope'") as error:
+        recipes.load(f"{name}:nope")
+    assert "there are ," not in str(error.value)
+
+
 @pytest.mark.recipes
 @pytest.mark.parametrize("name", [*RECIPES, *VARIANTS])
 def test_every_stage_of_every_recipe_runs(tmp_path, folder, name):

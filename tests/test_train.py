@@ -125,7 +125,7 @@ def test_evaluate_and_predict_verbs(finished, folder, capsys, tmp_path):
     assert cli.main(["predict", f"--workdir={finished}", "--json", str(picture), str(folder / "broken.png")]) == 2
     good, bad = map(json.loads, capsys.readouterr().out.splitlines())
     assert good["class"] == "red" and sum(good["probs"].values()) == pytest.approx(1, abs=1e-4)
-    assert bad == {"image": str(folder / "broken.png"), "error": "could not be read"}
+    assert bad == {"image": str(folder / "broken.png"), "error": "not a JPEG, PNG, WebP, BMP, GIF or TIFF image"}
     (folder / "broken.png").unlink()
     assert cli.main(["predict", f"--workdir={finished}", "--csv", str(folder / "test")]) == 0
     lines = capsys.readouterr().out.splitlines()

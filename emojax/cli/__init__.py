@@ -7,7 +7,7 @@ import io
 import sys
 
 from emojax import __version__, memory
-from emojax.errors import EmojaxError, exit_codes, full, told
+from emojax.errors import EmojaxError, exit_codes, full, refused, told
 from emojax.visible import Guarded
 
 VERBS = {
@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     except EmojaxError as error:
         return _failed(error)
     except Exception as error:
-        if found := full(error):
+        # A training keeps its traceback: hours in, a path that is gone is no typo, and `launch` is to begin it again.
+        if found := full(error) or (refused(error) if verb != "train" else None):
             return _failed(found)
         raise
 

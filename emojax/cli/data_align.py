@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from emojax.cli.predict import add_faces
+from emojax.cli.predict import FACES, add_faces, check_faces
 from emojax.errors import ConfigError, DataError
+from emojax.visible import one_line
 
 
 def main(arguments: list[str]) -> int:
@@ -25,9 +26,11 @@ def main(arguments: list[str]) -> int:
         help="pictures without a face: left out (default), or kept as their central square",
     )
     add_faces(parser)
+    parser.set_defaults(**FACES)
     options = parser.parse_args(arguments)
-    if not 16 <= options.size <= 2048 or not 0 <= options.margin <= 2:
-        raise ConfigError(f"--size={options.size} --margin={options.margin}: expected 16 to 2048 pixels, and 0 to 2")
+    check_faces(options)
+    if not 16 <= options.size <= 2048:
+        raise ConfigError(f"--size={options.size}: expected 16 to 2048 pixels")
 
     from emojax.data.aligning import TABLE
     from emojax.data.face_crops import NO_FACE
@@ -53,7 +56,7 @@ def _align(source: Path, target: Path, options: argparse.Namespace) -> tuple[str
     from emojax.progress import Terminal
 
     layout, found = aligning.tasks(source)
-    total = sum(1 for _ in found)
+    total = aligning.count(found)
     if not total:
         raise DataError(f"{source}: has no pictures")
     detector = functools.cache(lambda: Detector(min_face=options.min_face, min_score=options.min_score))
@@ -79,6 +82,9 @@ def _align(source: Path, target: Path, options: argparse.Namespace) -> tuple[str
         table.close()
     done, seconds = table.rows - before, max(time.monotonic() - start, 1e-9)
     terminal.message(f"emojax: {done:,} pictures in {seconds:.1f} s ({done / seconds:,.1f} pictures/s)")
+    if layout == "tree" and (left := aligning.left_behind(source))[0]:
+        names = ", ".join(map(one_line, left[1])) + (", ..." if left[0] > len(left[1]) else "")
+        terminal.message(f"emojax: {left[0]:,} files that are no pictures were not copied: {names}")
     return layout, errors, table.rows
 
 

@@ -39,6 +39,8 @@ def main(arguments: list[str]) -> int:
         try:
             val = other_data.open_own(classifier, options, cache=model_options.cache(options)).splits.get("val")
         except DataError as error:
+            if options.data:  # the gate would be weaker than what was asked for
+                raise
             sys.stderr.write(f"emojax: compared on noise alone, the data of the run cannot be read: {error}\n")
     export.run(
         options.workdir,

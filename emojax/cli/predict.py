@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 CHUNK = 256
 """Pictures per call of the classifier: results appear while later pictures are still read, in bounded memory."""
+
+FACES: dict[str, Any] = {"min_face": 0, "min_score": 0.9, "margin": 0.0}
+"""What the options of `add_faces` are where they are not given."""
+
+_VIDEO: dict[str, Any] = {"every": None, "fps": None, "smooth": "exponential:0.4", "overlay": "", "seconds": None}
+"""Those of videos."""
 
 _MEASURED = 10_000
 """Pictures whose names decide how wide the first column of a table is."""
@@ -40,13 +47,11 @@ def main(arguments: list[str]) -> int:
         raise ConfigError("a video is classified in a call of its own, without other videos and pictures")
     if not videos and not options.paths:
         raise ConfigError("nothing to classify: give pictures, folders, a video, or - for a list on standard input")
-    for flag in ("overlay", "every", "fps", "seconds"):
-        if getattr(options, flag) and not videos:
-            raise ConfigError(f"--{flag} is for videos")
     if options.out and (options.json or options.csv):
         raise ConfigError("--json and --csv are for the standard output; --out=FILE goes by the name of the file")
-    if options.margin < 0 or options.margin > 2:
-        raise ConfigError(f"--margin={options.margin}: expected 0 to 2")
+    _settle(options, _VIDEO, where="videos", there=bool(videos))
+    _settle(options, FACES, where="faces: give --faces too", there=options.faces)
+    check_faces(options)
     detector = Detector(min_face=options.min_face, min_score=options.min_score) if options.faces else None
     raw = options.raw or options.post_process  # a post-processing begins at the probabilities as trained
     classifier = load(options.workdir, which=options.which, views=options.views, decision="none" if raw else "stored")
@@ -56,6 +61,30 @@ def main(arguments: list[str]) -> int:
 
         return predict_video.run(videos[0], options, classifier, detector)
     return _pictures(options, classifier, detector)
+
+
+def _settle(options: argparse.Namespace, flags: dict[str, Any], *, where: str, there: bool) -> None:
+    """Puts the default where a flag was not given; raises `ConfigError` for one that was, and would do nothing."""
+    from emojax.errors import ConfigError
+
+    for name, default in flags.items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+        elif not there:
+            raise ConfigError(f"--{name.replace('_', '-')} is for {where}")
+
+
+def check_faces(options: argparse.Namespace) -> None:
+    """Raises `ConfigError` for options of the detector and the crop that are out of range."""
+    from emojax.errors import ConfigError
+
+    for name, most, found in (
+        ("min-face", math.inf, options.min_face),
+        ("min-score", 1, options.min_score),
+        ("margin", 2, options.margin),
+    ):
+        if not 0 <= found <= most:
+            raise ConfigError(f"--{name}={found}: expected {f'0 to {most}' if most < math.inf else '0 or more'}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,28 +122,25 @@ def _parser() -> argparse.ArgumentParser:
     add_faces(faces)
     video = parser.add_argument_group("videos")
     video.add_argument("--video", default="", metavar="FILE|NUMBER", help="a video file, or the number of a camera")
-    video.add_argument("--every", type=int, default=0, metavar="N", help="classify each N-th frame; default: all")
-    video.add_argument("--fps", type=float, default=0.0, help="or so many frames per second")
+    video.add_argument("--every", type=int, metavar="N", help="classify each N-th frame; default: all")
+    video.add_argument("--fps", type=float, help="or so many frames per second")
     video.add_argument(
         "--smooth",
-        default="exponential:0.4",
         help="over the classified frames of a track: none, exponential:WEIGHT of a new frame, or median:FRAMES; "
-        "default: %(default)s",
+        f"default: {_VIDEO['smooth']}",
     )
-    video.add_argument("--overlay", default="", metavar="FILE.mp4|.avi", help="write the video with boxes and bars")
-    video.add_argument("--seconds", type=float, default=0.0, help="stop after so many seconds of the video or camera")
+    video.add_argument("--overlay", metavar="FILE.mp4|.avi", help="write the video with boxes and bars")
+    video.add_argument("--seconds", type=float, help="stop after so many seconds of the video or camera")
     return parser
 
 
 def add_faces(group: Any) -> None:
-    """The options of the detector and of the crop, for every verb that looks for faces."""
+    """The options of the detector and of the crop, None where not given, for every verb that looks for faces."""
     group.add_argument(
-        "--min-face", type=int, default=0, metavar="PIXELS", help="smallest face; default: 1/20 of the shorter side"
+        "--min-face", type=int, metavar="PIXELS", help="smallest face; default: 1/20 of the shorter side"
     )
-    group.add_argument("--min-score", type=float, default=0.9, help="least score of a face; default: %(default)s")
-    group.add_argument(
-        "--margin", type=float, default=0.0, help="show so much more around a face, in sides of the crop; default: 0"
-    )
+    group.add_argument("--min-score", type=float, help=f"least score of a face; default: {FACES['min_score']}")
+    group.add_argument("--margin", type=float, help="show so much more around a face, in sides of the crop; default: 0")
 
 
 def _pictures(options: argparse.Namespace, classifier: Classifier, detector: Detector | None) -> int:
@@ -130,7 +156,7 @@ def _pictures(options: argparse.Namespace, classifier: Classifier, detector: Det
     lines = predict_rows.json_lines if options.json else predict_rows.csv_lines if options.csv else None
     judge = Judge.of(options, classifier)
     with predict_out.Output(options, classifier, form, lines or predict_rows.table_lines, width=wide) as out:
-        progress = predict_out.Progress(total, already=len(out.seen))
+        progress = predict_out.Progress(total, already=len(out.seen), unread=out.unread)
         for part in _chunks(walk.pictures(options.paths, sys.stdin.buffer), out.seen):
             groups = _classified(part, judge, classifier, detector, options.margin)
             progress.clear()
@@ -161,7 +187,7 @@ def _classified(
     where = [{"image": printable(path)} for path in paths]
     if detector is None:
         verdicts = judge([Path(path) for path in paths])
-        return [[Row(w, v, "" if v else "could not be read")] for w, v in zip(where, verdicts, strict=True)]
+        return [[Row(w, v, "" if v else _reason(p))] for w, v, p in zip(where, verdicts, paths, strict=True)]
     size = face_crops.side(classifier.image_size, classifier.config.eval.crop)
     looks = [face_crops.of_file(path, detector, size=size, margin=margin) for path in paths]
     verdicts = iter(judge([crop for look in looks for crop in look.crops]))
@@ -175,6 +201,18 @@ def _classified(
     ]
 
 
+def _reason(path: str) -> str:
+    """Why a picture could not be classified. The loader does not say; to look again costs only where it failed."""
+    from emojax.data.decode import decode
+    from emojax.data.storage import Unreadable, read_file
+
+    try:
+        decode(read_file(path))
+    except Unreadable as error:
+        return str(error)
+    return "could not be read, though it can be now"
+
+
 def _check_decision(options: argparse.Namespace, classifier: Classifier) -> None:
     """Raises `ConfigError` when what is asked for was never fitted; tells why a stored decision is left out."""
     from emojax.errors import ConfigError
@@ -182,6 +220,8 @@ def _check_decision(options: argparse.Namespace, classifier: Classifier) -> None
     if classifier.note:
         sys.stderr.write(f"emojax: {classifier.note}\n")
     fitted = classifier.decision
+    # A bundle stays as it was exported: what is calibrated is the run that it is of.
+    run, then = ("RUN", " and export the run again") if model_options.is_bundle(options) else (options.workdir, "")
     for flag, there, how in (
         ("--sets", fitted is not None, ""),
         ("--abstain", fitted is not None and fitted.threshold > 0, " --risk=SHARE"),
@@ -189,5 +229,5 @@ def _check_decision(options: argparse.Namespace, classifier: Classifier) -> None
         if getattr(options, flag[2:]) and not there:
             raise ConfigError(
                 f"{flag} needs a calibration of these weights and views: run "
-                f"`emojax calibrate --workdir={options.workdir}{how}` first, and leave out --raw and --post-process"
+                f"`emojax calibrate --workdir={run}{how}` first{then}; leave out --raw and --post-process"
             )

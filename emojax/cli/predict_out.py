@@ -25,6 +25,7 @@ class Output:
 
     Attributes:
       seen: names of the pictures whose rows are there.
+      unread: how many pictures of an earlier call could not be read.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Output:
     ) -> None:
         """Raises what `growing.open_table` raises."""
         self._form, self._lines, self._width = form, lines, width
-        self._table, self._first, self.seen = None, True, Seen()
+        self._table, self._first, self.seen, self.unread = None, True, Seen(), 0
         if not options.out:
             return
         from emojax import growing
@@ -47,6 +48,7 @@ class Output:
         )
         self.seen = self._table.seen
         if self._table.rows:
+            self.unread = sum(map(_is_unread, self._table.cells("error")))
             sys.stderr.write(f"emojax: {options.out} has {self._table.rows:,} rows; going on after them\n")
 
     def __enter__(self) -> Output:
@@ -87,13 +89,19 @@ def origin(options: argparse.Namespace, classifier: Classifier) -> dict[str, Any
     }
 
 
+def _is_unread(error: str | None) -> bool:
+    """Whether a row with this `error` is of a picture that could not be read."""
+    return bool(error) and error != NO_FACE
+
+
 class Progress:
     """Counts pictures: a live line on stderr, and a summary with the throughput."""
 
-    def __init__(self, total: int, *, already: int) -> None:
-        """`total` pictures as far as known, 0 = unknown, of which `already` were there."""
+    def __init__(self, total: int, *, already: int, unread: int) -> None:
+        """`total` pictures as far as known, 0 = unknown, of which `already` were there, `unread` of them without a
+        class."""
         self._terminal, self._start = Terminal(sys.stderr), time.monotonic()
-        self._total, self._already = total, already
+        self._total, self._already, self._unread_before = total, already, unread
         self._first = self._start  # when the first part was done: before it the model was compiled
         self._counted, self._done, self._rows, self._unread, self._faceless = 0, 0, 0, 0, 0
 
@@ -103,7 +111,7 @@ class Progress:
         for group in groups:
             self._rows += sum(row.verdict is not None for row in group)
             self._faceless += group[0].error == NO_FACE
-            self._unread += bool(group[0].error) and group[0].error != NO_FACE
+            self._unread += _is_unread(group[0].error)
         if not self._counted:
             self._first, self._counted = time.monotonic(), self._done
         self._terminal.update(self._parts)
@@ -127,7 +135,12 @@ class Progress:
             )
         if self._unread:
             self._terminal.message(f"emojax: {self._unread:,} of {self._done:,} pictures could not be read")
-        return 2 if self._unread else 0
+        if self._unread_before:
+            self._terminal.message(
+                f"emojax: {self._unread_before:,} of {self._already:,} pictures in {out} could not be read by an "
+                "earlier call, and were not tried again; the column error says why"
+            )
+        return 2 if self._unread or self._unread_before else 0
 
     def _parts(self) -> list[tuple[int, str]]:
         done, total = self._done + self._already, max(self._total, self._done + self._already)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import sys
 import time
 from collections import Counter
@@ -44,8 +45,10 @@ def run(source: str, options: argparse.Namespace, classifier: Classifier, detect
 
     The rows of a video begin anew in every call: its tracks and its smoothing depend on all frames before.
     """
-    if options.every < 0 or options.fps < 0 or options.seconds < 0 or (options.every and options.fps):
-        raise ConfigError("--every=N from 1 on, or --fps=RATE above 0, not both; and --seconds above 0")
+    given = [x for x in (options.fps, options.seconds) if x is not None]
+    both = options.every is not None and options.fps is not None
+    if both or not all(0 < x < math.inf for x in given) or (options.every is not None and options.every < 1):
+        raise ConfigError("expected --every=N from 1 on, or --fps=RATE above 0, not both; and --seconds above 0")
     smoothing = Smoothing.parse(options.smooth)
     clip = open_clip(source)
     with contextlib.closing(clip), contextlib.ExitStack() as stack:
@@ -113,7 +116,7 @@ class _Work:
         batch, waiting, size = [], 0, 0
         limit = 1 if self.clip.live else _BATCH  # of a camera each frame is wanted at once
         for frame in self.clip.read(
-            every=self.options.every or 1, rate=self.options.fps, between=bool(self.options.overlay)
+            every=self.options.every or 1, rate=self.options.fps or 0.0, between=bool(self.options.overlay)
         ):
             if self.options.seconds and frame.time >= self.options.seconds:
                 break

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +24,10 @@ from emojax.data.face_crops import NO_FACE
 from emojax.data.face_detector import Detection, Detector
 from emojax.data.published import affectnet, rafdb
 from emojax.data.published.faces import Face, landmarks
-from emojax.data.storage import Root, Unreadable, printable, read_file
+from emojax.data.storage import EXTENSIONS, Root, Unreadable, printable, read_file
 from emojax.errors import DataError
 from emojax.files import csv_text, write_bytes, write_text
+from emojax.seen import Seen
 from emojax.tracks import Box, overlap
 
 TABLE = "aligned.csv"
@@ -62,6 +64,30 @@ def tasks(source: Path) -> tuple[str, Iterator[Task]]:
     if (names := rafdb.originals(source)) is not None:
         return "rafdb", _rafdb(names)
     return "tree", _tree(source)
+
+
+def count(found: Iterator[Task]) -> int:
+    """How many pictures there are. Raises `DataError` where two of them would get the same crop, and one be lost."""
+    targets = Seen()
+    for task in found:
+        if not targets.add(task.target):
+            name = printable(task.target)
+            raise DataError(f"{task.key}: its crop would be {name}, as that of another picture; rename one of them")
+    return len(targets)
+
+
+def left_behind(source: Path, *, shown: int = 3) -> tuple[int, list[str]]:
+    """(how many files of a tree, hidden ones aside, are no pictures and stay behind; the names of the first)."""
+    total, first = 0, []
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        for name in sorted(names):
+            if name.startswith(".") or name.lower().endswith(EXTENSIONS):
+                continue
+            total += 1
+            if len(first) < shown:
+                first.append(printable(str((Path(folder) / name).relative_to(source))))
+    return total, first
 
 
 def align(task: Task, target: Path, detector: Callable[[], Detector], *, size: int, margin: float, whole: bool) -> dict:

@@ -43,7 +43,8 @@ def pictures(given: Sequence[str], listed: BinaryIO | None = None) -> Iterator[s
 
 
 def below(folder: str) -> Iterator[str]:
-    """Sorted paths of the pictures in a folder and all folders below it."""
+    """Sorted paths of the pictures in a folder and all folders below it; links that lead nowhere too, so that whoever
+    reads them tells."""
     try:
         with os.scandir(folder) as entries:
             found = sorted(
@@ -57,7 +58,7 @@ def below(folder: str) -> Iterator[str]:
         path = os.path.join(folder, name)
         if is_folder:
             yield from below(path)
-        elif os.path.isfile(path):
+        elif not os.path.isdir(path):
             yield path
 
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax import bundle, combine, models, predict, scaling as scaling_lib, views as views_lib
+from emojax import bundle, combine, files, models, predict, scaling as scaling_lib, views as views_lib
 from emojax.errors import ConfigError, DataError, ExportError, WorkdirError
 from emojax.export import bundle_file, gate, onnx_file, stablehlo, torch_file
 from emojax.export.gate import Pictures
@@ -80,7 +80,8 @@ def run(
     classifier = predict.load(source, which=which, views=views, decision=decision)
     seen = gate.pictures(classifier, val, images)
     say(f"comparing on {seen.text()}")
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    with files.named(out):
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         folder = work / "export"
         folder.mkdir()
