@@ -17,7 +17,7 @@ from test_models_large import golden, theirs
 
 from emojax import models
 from emojax.config import Config, ModelConfig
-from emojax.models import pretrained, recognition
+from emojax.models import pretrained
 
 pytestmark = pytest.mark.peers
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +72,7 @@ def agrees(net, name, folder, *, architecture="", size=65):
     if architecture:
         (folder / "config.json").write_text(json.dumps({"architecture": architecture}))
     source = pretrained.open_source(str(folder / "model.safetensors"))
-    assert source.layout is not None and recognition.recognised(source) == recognition.Match(name, "imagenet", 7)
+    assert source.layout is not None and pretrained.recognised(source) == pretrained.Match(name, "imagenet", 7)
     config = Config(model=ModelConfig(name=name, weights=str(folder / "model.safetensors"), reinit=""))
     config = pretrained.resolved(config)
     model = models.build(config.model, 7)

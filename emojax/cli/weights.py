@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """Inspects or imports a file; the exit code is 3 when it is no such file, has no usable numbers, or is
-    to be imported and fits no network."""
+    """Inspects or imports a file; the exit code is 3 when it is no such file, or fits no network."""
     parser = argparse.ArgumentParser(prog="emojax weights", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     inspect = verbs.add_parser("inspect", help="list the arrays, and tell whose they are and for which network")
@@ -36,9 +35,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from emojax import tensor_file
-    from emojax.errors import CheckpointError
-    from emojax.models import pretrained, recognition
+    from emojax.models import pretrained
 
     source = pretrained.open_source(options.file)
     for name, entry in source.header.entries.items():
@@ -48,7 +45,7 @@ def _inspect(options: argparse.Namespace) -> int:
     for key, text in source.header.metadata.items():
         sys.stdout.write(f"metadata {one_line(key)}: {one_line(text)[:300]}\n")
     sys.stdout.write(f"layout: {_layout(source)}\n")
-    if match := recognition.recognised(source):
+    if match := pretrained.recognised(source):
         sys.stdout.write(f"network: {match.name}, stem {match.stem}, {match.classes} classes\n")
         knobs = {"model.name": match.name, "model.stem": match.stem, "model.weights": options.file}
         sys.stdout.write("to start from them: " + " ".join(f"--config.{k}={v}" for k, v in knobs.items()) + "\n")
@@ -58,11 +55,6 @@ def _inspect(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{knob}: {value}\n")
     if "mean" not in source.knobs:
         sys.stdout.write("mean, std: not in the file; ImageNet's are taken unless config.model.mean and std say more\n")
-    try:
-        tensor_file.read(source.path)
-    except CheckpointError as error:  # the header, of which all above is told, says nothing of the numbers
-        sys.stdout.write(f"numbers: {error}\n")
-        return error.exit_code
     return 0
 
 
@@ -80,18 +72,17 @@ def _size(shape: tuple[int, ...]) -> int:
 def _import(options: argparse.Namespace) -> int:
     from emojax import __version__, models, tensor_file
     from emojax.config import ModelConfig
-    from emojax.errors import CheckpointError, ConfigError
-    from emojax.models import pretrained, recognition
+    from emojax.errors import CheckpointError
+    from emojax.models import pretrained
 
     source, out = pretrained.open_source(options.file), Path(options.out)
-    if out.exists() and out.samefile(source.path):
-        raise ConfigError(f"{out} is the file itself; give another name")
-    named = {"name": options.model, "stem": options.stem}
-    match = recognition.recognised(source, **named)
+    match = pretrained.recognised(source, name=options.model, stem=options.stem)
     if match is None:
-        names = options.model or ", ".join(recognition.candidates(source))
-        how = recognition.differences(source, **named) or "name one of them with --model to see what differs"
-        raise CheckpointError(f"{options.file} has not the shapes of {names}: {how}")
+        names = options.model or ", ".join(pretrained.candidates(source))
+        raise CheckpointError(
+            f"{options.file} has not the shapes of {names}; emojax weights inspect lists them, and training tells "
+            "with config.model.weights what differs"
+        )
     given = {key: getattr(options, key) for key in ("mean", "std", "interpolation", "padding", "norm_epsilon")}
     knobs: dict[str, Any] = source.knobs | {
         k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None

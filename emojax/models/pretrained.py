@@ -22,6 +22,7 @@ from emojax import files, paths, tensor_file
 from emojax.config import Config, ModelConfig
 from emojax.errors import CheckpointError, ConfigError
 from emojax.models import layouts
+from emojax.models.families import FAMILIES
 from emojax.models.model import Model
 from emojax.types import Tree
 from emojax.visible import one_line
@@ -99,7 +100,7 @@ def open_source(name: str) -> Source:
     own = tensor_file.facts(head.metadata, OWN)
     if own is not None:
         return Source(path, head, None, _checked(own.get("knobs", {}), path))
-    layout = layouts.guess(bare(name) for name in head.entries)
+    layout = layouts.guess(_bare(name) for name in head.entries)
     knobs = dict(layout.knobs) if layout else {}
     return Source(path, head, layout, knobs | _beside(path))
 
@@ -123,7 +124,7 @@ def _beside(path: Path) -> dict[str, Any]:
     return layouts.of_timm(values) if isinstance(values, dict) and "architecture" in values else {}
 
 
-def bare(name: str) -> str:
+def _bare(name: str) -> str:
     """A name without the prefix of torch's DataParallel."""
     return name.removeprefix("module.")
 
@@ -183,7 +184,7 @@ def arrays(model: Model, source: Source) -> dict[str, np.ndarray]:
     if source.own is not None:
         return found
     try:
-        params, model_state = model.from_torch({bare(name): array for name, array in found.items()})
+        params, model_state = model.from_torch({_bare(name): array for name, array in found.items()})
     except (ValueError, IndexError) as error:  # arrays with another number of axes than their name asks for
         raise CheckpointError(f"{source.path}: no weights of {model.name}: {error}") from error
     return paths.flatten({"params": params, "model_state": model_state})
@@ -193,21 +194,7 @@ def fitted(
     found: Mapping[str, np.ndarray], like: tuple[Tree, Tree], *, reinit: str, where: str
 ) -> dict[str, np.ndarray]:
     """The arrays that a network of shapes `like` takes over; raises as `load` does."""
-    taken, faults = compared(found, like, reinit=reinit)
-    if faults:
-        raise CheckpointError(
-            f"{where} does not fit the network. {listed(faults)}. Choose config.model.name and stem as the weights "
-            "have them (emojax weights inspect tells), or let what differs start anew with config.model.reinit"
-        )
-    return taken
-
-
-def compared(
-    found: Mapping[str, np.ndarray], like: tuple[Tree, Tree], *, reinit: str
-) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """(arrays that a network of shapes `like` would take over, {how they differ from it: paths}); `ConfigError` as in
-    `load`."""
-    shapes = {path: leaf.shape for path, leaf in paths.flatten(dict(zip(TREES, like, strict=True))).items()}
+    shapes = {path: leaf.shape for path, leaf in paths.flatten(dict(zip(_TREES, like, strict=True))).items()}
     regex = paths.compile_pattern(reinit, knob="model.reinit")
     anew = {path for path in {*shapes, *found} if reinit and regex.search(path.split("/", 1)[1])}
     anew |= {path for path in shapes if path.startswith("params/head/importance/")}  # no library has it
@@ -216,24 +203,23 @@ def compared(
     if not shapes.keys() - anew:
         raise ConfigError(f"config.model.reinit: {reinit!r} matches every parameter; then leave out model.weights")
     taken = {path: _stem(path, array, shapes.get(path)) for path, array in found.items() if path not in anew}
-    kinds = {
-        "missing": sorted(shapes.keys() - anew - taken.keys()),
-        "unexpected": sorted(taken.keys() - shapes.keys()),
-        "of another shape": [
-            f"{path} {list(taken[path].shape)} instead of {list(shapes[path])}"
-            for path in sorted(shapes.keys() & taken.keys())
-            if taken[path].shape != shapes[path]
-        ],
-    }
-    return taken, {kind: names for kind, names in kinds.items() if names}
+    missing = sorted(shapes.keys() - anew - taken.keys())
+    unexpected = sorted(taken.keys() - shapes.keys())
+    other = [
+        f"{path} {list(taken[path].shape)} instead of {list(shapes[path])}"
+        for path in sorted(shapes.keys() & taken.keys())
+        if taken[path].shape != shapes[path]
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
+    if faults := [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds if names]:
+        raise CheckpointError(
+            f"{where} does not fit the network. " + "; ".join(faults) + ". Choose config.model.name and stem as the "
+            "weights have them (emojax weights inspect tells), or let what differs start anew with config.model.reinit"
+        )
+    return taken
 
 
-def listed(faults: Mapping[str, list[str]]) -> str:
-    """What `compared` found, in words."""
-    return "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in faults.items())
-
-
-TREES = ("params", "model_state")
+_TREES = ("params", "model_state")
 
 
 def _stem(path: str, array: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:
@@ -262,6 +248,56 @@ def merged(params: Tree, model_state: Tree, taken: Mapping[str, Any]) -> tuple[T
     both = {"params": params, "model_state": model_state}
     both = paths.map_with_path(taken.get, both)
     return both["params"], both["model_state"]
+
+
+def candidates(source: Source) -> list[str]:
+    """Names of networks that the layout may stand for."""
+    family = source.layout.family if source.layout else ".*"
+    return [name for variants, _ in FAMILIES for name in variants if re.fullmatch(family, name)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Match:
+    """The network that weights are of: `ModelConfig.name`, `stem` and the number of classes."""
+
+    name: str
+    stem: str
+    classes: int
+
+
+def recognised(source: Source, *, name: str = "", stem: str = "") -> Match | None:
+    """The network with exactly the shapes of a file, of those called `name` with the stem `stem` where given; None when
+    there is none."""
+    from emojax.models import build, names
+
+    if name and name not in names():
+        raise ConfigError(f"expected a network out of {', '.join(names())}, found {name!r}")
+    if source.own is not None and not name:
+        own = {key: source.own.get(key) for key in ("name", "stem")}
+        name, stem = (str(own["name"]), stem or str(own["stem"])) if own["name"] in names() else ("", stem)
+    # Only shapes count here: a broadcast zero has them, and takes no memory.
+    zeros = {
+        _bare(key): np.broadcast_to(np.float32(0), entry.shape)
+        for key, entry in source.header.entries.items()
+        if not key.endswith("num_batches_tracked")
+    }
+    for candidate in [name] if name else candidates(source):
+        for each in [stem] if stem else ["imagenet", "small"]:
+            match = _fits(build, ModelConfig(name=candidate, stem=each), zeros, own=source.own is not None)
+            if match:
+                return match
+    return None
+
+
+def _fits(build: Any, config: ModelConfig, zeros: dict[str, np.ndarray], *, own: bool) -> Match | None:
+    try:
+        model = build(config, 2)
+        found = zeros if own else paths.flatten(dict(zip(_TREES, model.from_torch(zeros), strict=True)))
+        classes = found["params/head/dense/bias"].shape[0]
+        fitted(found, shapes_of(build(config, classes)), reinit="", where="")
+    except (CheckpointError, ConfigError, KeyError, IndexError, ValueError):
+        return None  # another network
+    return Match(config.name, config.stem, classes)
 
 
 def shapes_of(model: Model, image_size: int = 64) -> tuple[Tree, Tree]:
