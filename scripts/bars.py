@@ -42,7 +42,7 @@ BARS = {
     "coverage": Bar(
         "95 % intervals hold the truth in 95 % of cases",
         "python scripts/simulate.py coverage",
-        remark="Of 200 draws a row: 92 to 98 are within chance. Not reached by the loss of 57 images.",
+        remark="Of 300 draws a row, 93 to 97 is within chance; the lowest, of the loss of 57 images, is short.",
     ),
     "compare": Bar(
         "equal models differ clearly in at most 5 %",
