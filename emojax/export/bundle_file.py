@@ -70,7 +70,7 @@ def card(stored: Stored, classifier: Classifier, exports: Mapping[str, Mapping[s
         ("classes", ", ".join(meta.class_names) + (f" (those of {schema})" if schema else "")),
         ("trained on", _cell(config.data.path)),
         ("started from", _start(config.model)),
-        ("weights", f"after update {stored.step}"),
+        ("weights", f"after update {stored.step}" if any(s.train for s in config.stages) else "without an update"),
         ("test-time views", classifier.views),
         ("calibration", classifier.decision.text() if classifier.decision else "none: probabilities as trained"),
     ]
