@@ -122,11 +122,12 @@ def _use(name: str, found: Mapping[str, Any], classes: int) -> list[str]:
     more = "".join(f", {key}={value!r}" for key, value in target["arguments"].items())
     if target["library"] == "timm":
         made = f'timm.create_model("{target["name"]}", checkpoint_path="{file}", num_classes={classes}{more})'
-        return ["import timm", f"net = {made}.eval()", f"logits = net(normal)  {normal}"]
+        return ["import timm", f"net = {made}.train(False)", f"logits = net(normal)  {normal}"]
     return [
-        "import torchvision, safetensors.torch",
-        f'net = torchvision.models.get_model("{target["name"]}", num_classes={classes}{more}).eval()',
-        f'net.load_state_dict(safetensors.torch.load_file("{file}"))',
+        "import torchvision",
+        "from safetensors.torch import load_file",
+        f'net = torchvision.models.get_model("{target["name"]}", num_classes={classes}{more}).train(False)',
+        f'net.load_state_dict(load_file("{file}"))',
         f"logits = net(normal)  {normal}",
     ]
 
