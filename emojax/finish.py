@@ -53,10 +53,13 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
     checkpoint.save_result(folder, chosen.step, chosen.weights, meta)  # by all processes together
     history = monitor.history()
     gone = tuple((name, "became unreadable during training") for name in ending.unreadable)
+    # The steps of a stage that only evaluates pass without an update.
+    updated = any(stage.train and stage.start < chosen.step for stage in parts.stages)
     about = report.RunInfo(
         dataset=dataset.name,
         step=chosen.step,
         result=chosen.name,
+        when="" if updated else "without an update",
         selected_by=config.eval.metric,
         seed=config.seed,
         views=config.eval.views,
@@ -69,7 +72,8 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         candidates=compared,
         stages=report.stage_rows(parts.stages, parts.per_epoch, history),
     )
-    monitor.say(f"{chosen.name}: after update {about.step:,} (epoch {about.step / parts.per_epoch:.3g})")
+    epoch = about.step / parts.per_epoch
+    monitor.say(f"{chosen.name}: {about.when or f'after update {about.step:,} (epoch {epoch:.3g})'}")
     for line in report.stage_lines(about.stages):
         monitor.say(line)
     for name in ("val", "test"):

@@ -30,7 +30,7 @@ def ours(name: str, path: Path) -> None:
     model = models.build(ModelConfig(name=name), CLASSES)
     params, state = model.init(jax.random.key(0), SIZE)
     infer = predict.inference_function(model, views=views.VIEWS["center"], average="probs")
-    onnx_file.write(path, infer, {"params": params, "model_state": state}, SIZE)
+    onnx_file.write(path, infer, {"params": params, "model_state": state}, SIZE, metadata={})
 
 
 def theirs(name: str, path: Path) -> None:

@@ -17,8 +17,10 @@ server. Time counts from the moment at which a request was due. The server was w
 and 99 % within {bar:g} ms. Above it the queue fills; what does not fit gets 429 with Retry-After. A body must be there
 whole within `--timeout` seconds, however it comes, or gets 408.
 
-What else the manifest of a bundle tells is in [deployment.md](deployment.md); `target.arguments` there, which say how
-timm makes the network, are nothing that the server reads.
+A picture of more pixels than `--max-megapixels` and a body of more than `--max-mib` get 413, more pictures than
+`--max-pictures` 422, each with the limit, which `/info` tells too. To a client that asks first (`Expect: 100-continue`)
+a refusal comes before it sends anything; of one that sends all the same, up to 256 MiB are read and dropped for a few
+seconds, so that it meets the answer and not a closed connection.
 
 {rates}
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import sys
+import textwrap
 
 import jax
 import numpy as np
@@ -139,6 +141,9 @@ def test_the_command_and_its_manifest(tmp_path, capsys):
     exported = manifest["exports"]["safetensors"]
     assert exported["target"]["name"] == "convnext_atto" and exported["distinct"] == 8
     assert exported["also"].keys() == {"probs"}
+    card = (out / "README.md").read_text()
+    assert 'emojax.load("THIS FOLDER OR ZIP")' in card and "emojax evaluate --workdir=BUNDLE" in card
+    assert 'timm.create_model("convnext_atto", checkpoint_path="torch.safetensors", num_classes=3, depths=' in card
     assert (run / "data_check.json").is_file() and not (out / "data_check.json").exists()
     assert cli.main(["evaluate", f"--workdir={out}", f"--data={tmp_path / 'data'}"]) == 0
     assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
@@ -151,6 +156,43 @@ def test_data_that_the_user_names_are_compared_on_or_it_ends(tmp_path, capsys):
     assert "nope" in told.err and "noise" not in told.err + told.out and not (tmp_path / "a").exists()
     assert cli.main(["export", f"--workdir={run}", str(tmp_path / "a"), "--images=2"]) == 0
     assert "compared on noise alone, the data of the run cannot be read" in capsys.readouterr().err
+
+
+def opened_as_told(out, images):
+    """The variables after the Python of each block under "Use" in the model card was run beside the files."""
+    _, _, use = (out / "README.md").read_text().partition("## Use\n")
+    found = []
+    for block in re.findall(r"(?:^    .*\n)+", use, flags=re.MULTILINE):
+        variables = {"images": images}
+        exec(textwrap.dedent(block), variables)
+        found.append(variables)
+    return found
+
+
+def test_the_card_tells_how_to_open_what_was_exported(tmp_path, monkeypatch):
+    run, images = make(tmp_path / "run"), np.stack(pictures(16, 3))
+    export.run(run, tmp_path / "alone", ["stablehlo"], val=None, images=3)
+    monkeypatch.chdir(tmp_path / "alone")
+    text = (tmp_path / "alone" / "README.md").read_text()
+    assert "emojax.load" not in text and "--workdir" not in text and "uint8 [B, 16, 16, 3]" in text
+    (variables,) = opened_as_told(tmp_path / "alone", images)
+    np.testing.assert_allclose(variables["probs"], emojax.load(run).probabilities(images), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_onnx_files_travel_alone(tmp_path, monkeypatch):
+    """They hold the names of the classes; int8 keeps them."""
+    pytest.importorskip("jax2onnx")
+    run = make(tmp_path / "run", data=make_folder(tmp_path / "data", per_class=2), views="center")
+    from emojax.data import open_dataset
+
+    val = open_dataset(emojax.load(run).config.data).splits["val"]
+    export.run(run, tmp_path / "out", ["onnx", "int8"], val=val, images=4)
+    monkeypatch.chdir(tmp_path / "out")
+    images = np.stack(pictures(16, 3))
+    found = opened_as_told(tmp_path / "out", images)
+    assert [variables["names"] for variables in found] == [["blue", "green", "red"]] * 2
+    np.testing.assert_allclose(found[0]["probs"], emojax.load(run).probabilities(images), atol=1e-4)
 
 
 def exported(config):

@@ -167,6 +167,24 @@ def test_a_row_says_why_a_picture_could_not_be_read_with_faces_or_without(small_
         assert "4 of 4 pictures could not be read" in told.err
 
 
+def test_a_list_without_pictures_is_as_wrong_as_a_folder_without(small_run, tmp_path, capsys, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    for text in ("", "\n\n", f"{tmp_path / 'empty'}\n"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        assert cli.main(["predict", f"--workdir={small_run}", "-"]) == 2
+        assert "standard input: expected paths of pictures" in capsys.readouterr().err
+
+
+def test_the_table_of_a_list_is_as_wide_as_its_names(small_run, album, capsys, monkeypatch):
+    names = sorted(map(str, (album / "a/0").glob("*.PNG")))
+    assert max(map(len, names)) > 24
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(names).encode())))
+    assert cli.main(["predict", f"--workdir={small_run}", "-"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.index("class") == max(map(len, names)) + 2
+    assert all(row[head.index("class") - 1] == " " != row[head.index("class")] for row in rows)
+
+
 def test_faces_of_photographs(small_run, tmp_path, capsys):
     with Image.open(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
         face = image.convert("RGB")

@@ -292,27 +292,106 @@ def test_weights_that_do_not_fit_end_the_run_in_words(tmp_path):
 
 def test_inspect_and_import(tmp_path, capsys):
     """A CIFAR network under its authors' names, in npz, becomes a file of emojax's."""
-    rng, state = np.random.default_rng(0), {}
-    params, stats = drawn(models.build(ModelConfig(name="resnet20", stem="small"), 10))
-    for path, array in paths.flatten({"p": params, "s": stats}).items():
-        state[_foreign(path)] = rng.normal(size=_torch(array).shape).astype(np.float32)
+    state = foreign_state()
     np.savez(tmp_path / "w.npz", **state)
     assert cli.main(["weights", "inspect", str(tmp_path / "w.npz")]) == 0
     told = capsys.readouterr().out
-    assert "layout: pytorch_resnet_cifar10" in told and "network: resnet20, stem small, 10 classes" in told
-    assert f"{len(state)} arrays, 271,098 numbers" in told
+    assert told.startswith("layout: pytorch_resnet_cifar10\nnetwork: resnet20, stem small, 10 classes\n")
+    assert f"{len(state)} arrays, 271,098 numbers; --arrays lists them" in told and "linear.bias" not in told
+    assert cli.main(["weights", "inspect", str(tmp_path / "w.npz"), "--arrays"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("layout") and "linear.bias  float32 [10]" in lines[-len(state) :]
     out = tmp_path / "own.safetensors"
     assert cli.main(["weights", "import", str(tmp_path / "w.npz"), str(out), "--mean", "0.5", "0.5", "0.5"]) == 0
     source = pretrained.open_source(str(out))
     assert source.own["source"] == "w.npz" and source.knobs["mean"] == (0.5, 0.5, 0.5)
     kernel = tensor_file.read(out)["params/stage2/block1/conv1/conv/kernel"]
     np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), state["layer2.0.conv1.weight"])
-    assert pretrained.recognised(source) == pretrained.Match("resnet20", "small", 10)
+    assert pretrained.nearest(source) == (pretrained.Match("resnet20", "small", 10), "")
     capsys.readouterr()
     assert cli.main(["weights", "import", str(tmp_path / "w.npz"), str(out), "--model", "resnet18"]) == 3
     assert "has not the shapes of resnet18" in capsys.readouterr().err
     (tmp_path / "bad.safetensors").write_bytes(b"\x05" + bytes(20))
     assert cli.main(["weights", "inspect", str(tmp_path / "bad.safetensors")]) == 3
+
+
+def foreign_state():
+    """{name: array} of a ResNet-20 of CIFAR-10 as its authors write it."""
+    rng, state = np.random.default_rng(0), {}
+    params, stats = drawn(models.build(ModelConfig(name="resnet20", stem="small"), 10))
+    for path, array in paths.flatten({"p": params, "s": stats}).items():
+        state[_foreign(path)] = rng.normal(size=_torch(array).shape).astype(np.float32)
+    return state
+
+
+DIFFERENT = {
+    "missing": ({"layer2.1.conv1.weight": None}, "1 missing: stage2/block2/conv1/conv/kernel"),
+    "unexpected": ({"layer9.0.conv1.weight": (3, 3, 3, 3)}, "1 unexpected: stage9/block1/conv1/conv/kernel"),
+    "of another shape": (
+        {"layer2.1.conv1.weight": (32, 16, 3, 3)},
+        "1 of another shape: stage2/block2/conv1/conv/kernel [3, 3, 16, 32] instead of [3, 3, 32, 32]",
+    ),
+    "no classes": ({"linear.bias": None}, "1 missing: head/dense/bias"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_what_keeps_weights_from_fitting_is_listed(case, tmp_path, capsys):
+    change, message = DIFFERENT[case]
+    file, out = different(tmp_path, change), tmp_path / "own.safetensors"
+    assert cli.main(["weights", "import", str(file), str(out), "--model=resnet20", "--stem=small"]) == 3
+    told = capsys.readouterr().err
+    assert "has not the shapes of resnet20, stem small, " in told and f" classes: {message}\n" in told
+    assert not out.exists()
+
+
+def test_the_nearest_network_is_named(tmp_path, capsys):
+    change, message = DIFFERENT["missing"]
+    file = different(tmp_path, change)
+    assert cli.main(["weights", "import", str(file), str(tmp_path / "own.safetensors")]) == 3
+    assert f"resnet20, stem small, 10 classes, the nearest: {message}\n" in capsys.readouterr().err
+    assert cli.main(["weights", "inspect", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert "network: none that emojax knows has these shapes; the nearest: resnet20, stem small" in told
+    assert message in told and "to start from them" not in told
+
+
+def different(folder, change):
+    """A file of a ResNet-20 with other arrays: {name: shape, or None for none}."""
+    state = foreign_state() | {name: shape and np.zeros(shape, np.float32) for name, shape in change.items()}
+    file = folder / "w.safetensors"
+    save_file({name: np.ascontiguousarray(array) for name, array in state.items() if array is not None}, file)
+    return file
+
+
+def test_names_of_no_network_are_told(tmp_path, capsys):
+    file = tmp_path / "w.safetensors"
+    save_file(foreign_state() | {"odd.thing": np.zeros(3, np.float32)}, file)
+    assert cli.main(["weights", "import", str(file), str(tmp_path / "o.safetensors"), "--model=resnet20"]) == 3
+    assert "w.safetensors: the weights hold 'odd.thing'" in capsys.readouterr().err
+    assert cli.main(["weights", "import", str(file), str(tmp_path / "o.safetensors"), "--stem=large"]) == 3
+    assert "stem" in capsys.readouterr().err
+    save_file({"odd.thing": np.zeros(3, np.float32)}, file)
+    assert cli.main(["weights", "inspect", str(file)]) == 0
+    assert "network: none: " in (told := capsys.readouterr().out) and "names of no network" in told
+
+
+def test_an_import_does_not_replace_what_it_reads(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "w.safetensors"
+    save_file(foreign_state(), file)
+    before = file.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["weights", "import", str(file), "w.safetensors"]) == 2
+    assert "is the file that is read" in capsys.readouterr().err and file.read_bytes() == before
+
+
+def test_weights_that_are_no_numbers_are_not_called_fine(tmp_path, capsys):
+    file = tmp_path / "w.safetensors"
+    save_file(foreign_state() | {"linear.bias": np.full(10, np.nan, np.float32)}, file)
+    assert cli.main(["weights", "inspect", str(file)]) == 3
+    told = capsys.readouterr().out
+    assert told.startswith("cannot be used: ") and "linear.bias hold numbers that are not finite" in told
+    assert "network: resnet20, stem small, 10 classes\n" in told and "to start from them" not in told
 
 
 def _foreign(path):

@@ -72,7 +72,7 @@ def agrees(net, name, folder, *, architecture="", size=65):
     if architecture:
         (folder / "config.json").write_text(json.dumps({"architecture": architecture}))
     source = pretrained.open_source(str(folder / "model.safetensors"))
-    assert source.layout is not None and pretrained.recognised(source) == pretrained.Match(name, "imagenet", 7)
+    assert source.layout is not None and pretrained.nearest(source) == (pretrained.Match(name, "imagenet", 7), "")
     config = Config(model=ModelConfig(name=name, weights=str(folder / "model.safetensors"), reinit=""))
     config = pretrained.resolved(config)
     model = models.build(config.model, 7)

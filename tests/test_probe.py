@@ -29,6 +29,7 @@ from emojax import (
     predict,
     probe,
     resume,
+    stored,
     tensor_file,
     train,
     wiring,
@@ -36,6 +37,7 @@ from emojax import (
 from emojax.config import AverageConfig, CheckpointConfig, DataConfig, ModelConfig, ParallelConfig, StageConfig
 from emojax.data import pipeline
 from emojax.errors import ConfigError, DataError, InterruptedRunError
+from emojax.export import bundle_file
 from emojax.validate import validate
 
 
@@ -109,7 +111,10 @@ def test_only_the_last_layer_is_new(probed):
         same = np.array_equal(array, arrays[path])
         assert same != path.startswith("params/head/dense/"), path
     assert json.loads((run / "report/test.json").read_text())["accuracy"] == 1.0
-    assert "penalty" in (run / "log.txt").read_text()
+    log = (run / "log.txt").read_text()
+    assert "penalty" in log and "best checkpoint: without an update" in log and "after update" not in log
+    assert "best checkpoint, without an update" in (run / "report/test.md").read_text()
+    assert "| weights | without an update |" in bundle_file.card(stored.read(run), predict.load(run), {})
 
 
 def test_training_may_start_from_the_solved_layer(probed, tmp_path):

@@ -24,7 +24,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 import serving
-from hostile_uploads import hostile, status
+from hostile_uploads import hostile, png, status
 from odd_images import encode
 from PIL import Image
 from serving import NAMES, Model, form, running, solid, until
@@ -150,6 +150,52 @@ def test_an_answer_that_takes_too_long_is_503():
         assert server.predict(BLUE)[1]["class"] == "sad"
 
 
+def test_too_many_pixels_are_413_wherever_the_limit_was_noticed():
+    """Pillow has limits of its own; what the server tells is the server's."""
+    with running(limits=Limits(pixels=1_000_000)) as server:
+        for width, height in ((1001, 1000), (8_000, 8_000), (30_000, 30_000)):
+            code, found, _ = server.predict(png(width, height))
+            assert code == 413 and "more than the limit of 1,000,000" in found["error"], (width, found)
+
+
+@pytest.mark.parametrize("count", [4, 5, 60])
+def test_too_many_pictures_are_told_by_the_limit_of_the_server(count):
+    with running(limits=Limits(pictures=3)) as server:
+        body, headers = form([RED] * count)
+        code, found, _ = server.ask("POST", "/predict/batch", body, **headers)
+        assert code == 422 and found["error"] == "more than 3 pictures in one request"
+        body, headers = form([RED] * count, "file")
+        code, found, _ = server.ask("POST", "/predict", body, **headers)
+        assert code == 422 and found["error"] == "more than 1 picture in one request"
+
+
+def test_text_where_a_file_belongs_is_told(server):
+    body = b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\n\r\n--x--\r\n'
+    code, found, _ = server.ask("POST", "/predict/batch", body, Content_Type="multipart/form-data; boundary=x")
+    assert code == 422 and "found text" in found["error"] and "-F files=@FILE" in found["error"]
+
+
+def test_a_body_that_is_far_too_large_meets_the_refusal(server):
+    """Not a closed connection: whoever sends all of it before reading is let finish."""
+    code, found, heads = server.predict(bytes(80_000_000))
+    assert code == 413 and "more than the limit" in found["error"] and heads["connection"] == "close"
+    assert server.predict(RED)[0] == 200
+
+
+def test_who_asks_whether_to_send_is_refused_at_once(server):
+    head = HEAD + b"Content-Length: 40000000\r\nExpect: 100-continue\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        began = time.monotonic()
+        connection.sendall(head)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ") and time.monotonic() - began < 1.5
+    small = HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(RED)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(small)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(RED)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_failing_model_is_500_without_its_reasons(caplog):
     with running() as server:
         server.model.failure = RuntimeError("secret reason")
@@ -228,9 +274,13 @@ def test_who_may_ask_has_to_be_said():
     [
         (["--host=0.0.0.0"], "--token-file"),
         (["--token-file=nowhere"], "cannot be read"),
-        (["--queue=0"], "--queue"),
+        (["--queue=0"], "--queue: expected 1 to 100,000 pictures, found 0"),
+        (["--max-mib=-1"], "--max-mib: expected more than 0 and at most 64 MiB, found -1"),
+        (["--max-mib=0"], "at most 64 MiB, found 0"),
+        (["--max-mib=1e4"], "at most 64 MiB, found 10,000"),
         (["--max-pictures=99", "--queue=9"], "more than --queue"),
-        (["--max-megapixels=90"], "--max-megapixels"),
+        (["--max-megapixels=90"], "--max-megapixels: expected more than 0 and at most 50 million pixels, found 90"),
+        (["--timeout=0"], "--timeout: expected 0.1 to 3,600 seconds, found 0"),
         (["--port=99999"], "cannot listen"),
         (["--port=0"], "nowhere"),
     ],
@@ -239,6 +289,13 @@ def test_wrong_options_are_told(arguments, message, capsys, monkeypatch):
     monkeypatch.delenv("EMOJAX_TOKEN", raising=False)
     assert cli.main(["serve", "nowhere", *arguments]) in (2, 3)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--timeout=nan", "--max-mib=inf", "--drain=nan", "--max-wait-ms=soon"])
+def test_what_is_no_number_is_told(option, capsys):
+    with pytest.raises(SystemExit) as error:
+        cli.main(["serve", "nowhere", option])
+    assert error.value.code == 2 and "expected a number, found" in capsys.readouterr().err
 
 
 def test_hostile_uploads_are_refused():

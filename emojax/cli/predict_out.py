@@ -65,6 +65,8 @@ class Output:
                 self._table.write([self._form.nested(row) for row in group])
             return
         rows = [row for group in groups for row in group]
+        if self._first:  # of a list on standard input no name was known before
+            self._width = max([self._width, *(len(str(next(iter(row.where.values())))) for row in rows)])
         for line in self._lines(self._form, rows, first=self._first, width=self._width):
             sys.stdout.write(line + "\n")
         self._first = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 import warnings
@@ -76,14 +77,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     how = parser.add_argument_group("how much")
     how.add_argument("--max-batch", type=int, default=32, choices=(1, 2, 4, 8, 16, 32), help="pictures at once")
-    how.add_argument("--max-wait-ms", type=float, default=4.0, help="how long a picture waits for others")
+    how.add_argument("--max-wait-ms", type=_number, default=4.0, help="how long a picture waits for others")
     how.add_argument("--queue", type=int, default=256, help="pictures in the server; more get 429")
-    how.add_argument("--max-mib", type=float, default=10.0, help="of one request")
-    how.add_argument("--max-megapixels", type=float, default=25.0, help="of one picture")
+    how.add_argument("--max-mib", type=_number, default=10.0, help="of one request")
+    how.add_argument("--max-megapixels", type=_number, default=25.0, help="of one picture")
     how.add_argument("--max-pictures", type=int, default=32, help="in one request")
-    how.add_argument("--timeout", type=float, default=30.0, help="seconds for a body, and again for its answer")
-    how.add_argument("--drain", type=float, default=30.0, help="seconds for what is inside when the server is to end")
+    how.add_argument("--timeout", type=_number, default=30.0, help="seconds for a body, and again for its answer")
+    how.add_argument("--drain", type=_number, default=30.0, help="seconds for what is inside when the server is to end")
     return parser
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number, found {text!r}")
+    return value
 
 
 def _check_installed() -> None:

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 from emojax.visible import one_line
 
 if TYPE_CHECKING:
-    from emojax.models.pretrained import Source
+    from emojax.models.pretrained import Match, Source
 
 
 def main(arguments: list[str]) -> int:
-    """Inspects or imports a file; the exit code is 3 when it is no such file, or fits no network."""
+    """Inspects or imports a file; the exit code is 3 when it is no such file or its numbers cannot be used, and where
+    an import fits no network."""
     parser = argparse.ArgumentParser(prog="emojax weights", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    inspect = verbs.add_parser("inspect", help="list the arrays, and tell whose they are and for which network")
+    inspect = verbs.add_parser("inspect", help="tell whose the arrays are and for which network")
     bring = verbs.add_parser("import", help="write the arrays under emojax's names, with what they want of their input")
     for one in (inspect, bring):
         one.add_argument("file", help="a .safetensors or .npz file, or hf:ORG/NAME[/FILE]")
+    inspect.add_argument("--arrays", action="store_true", help="list every array with its type and shape, too")
     bring.add_argument("out", help="the new file, .safetensors")
     bring.add_argument("--model", default="", help="config.model.name of the network; default: found by its shapes")
     bring.add_argument("--stem", default="", help="config.model.stem; default: found by its shapes")
@@ -35,27 +37,46 @@ def main(arguments: list[str]) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    from emojax import tensor_file
+    from emojax.errors import CheckpointError
     from emojax.models import pretrained
 
-    source = pretrained.open_source(options.file)
-    for name, entry in source.header.entries.items():
-        sys.stdout.write(f"{one_line(name)}  {entry.dtype} {list(entry.shape)}\n")
-    count = sum(_size(entry.shape) for entry in source.header.entries.values())
-    sys.stdout.write(f"\n{len(source.header.entries)} arrays, {count:,} numbers\n")
-    for key, text in source.header.metadata.items():
-        sys.stdout.write(f"metadata {one_line(key)}: {one_line(text)[:300]}\n")
+    source, unusable = pretrained.open_source(options.file), ""
+    try:
+        tensor_file.read(source.path)
+    except CheckpointError as error:
+        unusable = str(error)
+        sys.stdout.write(f"cannot be used: {unusable}\n")
     sys.stdout.write(f"layout: {_layout(source)}\n")
-    if match := pretrained.recognised(source):
-        sys.stdout.write(f"network: {match.name}, stem {match.stem}, {match.classes} classes\n")
-        knobs = {"model.name": match.name, "model.stem": match.stem, "model.weights": options.file}
-        sys.stdout.write("to start from them: " + " ".join(f"--config.{k}={v}" for k, v in knobs.items()) + "\n")
+    try:
+        match, differs = pretrained.nearest(source)
+    except CheckpointError as error:
+        sys.stdout.write(f"network: none: {error}\n")
     else:
-        sys.stdout.write("network: none that emojax knows has these shapes\n")
+        none = "none that emojax knows has these shapes; the nearest: " if differs else ""
+        sys.stdout.write(f"network: {none}{_network(match)}{f': {differs}' if differs else ''}\n")
+        knobs = {"model.name": match.name, "model.stem": match.stem, "model.weights": options.file}
+        if not differs and not unusable:
+            sys.stdout.write("to start from them: " + " ".join(f"--config.{k}={v}" for k, v in knobs.items()) + "\n")
     for knob, value in source.knobs.items():
         sys.stdout.write(f"{knob}: {value}\n")
     if "mean" not in source.knobs:
         sys.stdout.write("mean, std: not in the file; ImageNet's are taken unless config.model.mean and std say more\n")
-    return 0
+    for key, text in source.header.metadata.items():
+        sys.stdout.write(f"metadata {one_line(key)}: {one_line(text)[:300]}\n")
+    entries = source.header.entries
+    count, more = (
+        sum(_size(entry.shape) for entry in entries.values()),
+        "" if options.arrays else "; --arrays lists them",
+    )
+    sys.stdout.write(f"{len(entries)} arrays, {count:,} numbers{more}\n")
+    for name, entry in entries.items() if options.arrays else ():
+        sys.stdout.write(f"{one_line(name)}  {entry.dtype} {list(entry.shape)}\n")
+    return CheckpointError.exit_code if unusable else 0
+
+
+def _network(match: Match) -> str:
+    return f"{match.name}, stem {match.stem}, {match.classes} classes"
 
 
 def _layout(source: Source) -> str:
@@ -72,17 +93,16 @@ def _size(shape: tuple[int, ...]) -> int:
 def _import(options: argparse.Namespace) -> int:
     from emojax import __version__, models, tensor_file
     from emojax.config import ModelConfig
-    from emojax.errors import CheckpointError
+    from emojax.errors import CheckpointError, ConfigError
     from emojax.models import pretrained
 
     source, out = pretrained.open_source(options.file), Path(options.out)
-    match = pretrained.recognised(source, name=options.model, stem=options.stem)
-    if match is None:
-        names = options.model or ", ".join(pretrained.candidates(source))
-        raise CheckpointError(
-            f"{options.file} has not the shapes of {names}; emojax weights inspect lists them, and training tells "
-            "with config.model.weights what differs"
-        )
+    if out.exists() and out.samefile(source.path):
+        raise ConfigError(f"{out} is the file that is read; give the new one another name")
+    match, differs = pretrained.nearest(source, name=options.model, stem=options.stem)
+    if differs:
+        only = "" if options.model and options.stem else ", the nearest"
+        raise CheckpointError(f"{options.file} has not the shapes of {_network(match)}{only}: {differs}")
     given = {key: getattr(options, key) for key in ("mean", "std", "interpolation", "padding", "norm_epsilon")}
     knobs: dict[str, Any] = source.knobs | {
         k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None
@@ -101,7 +121,7 @@ def _import(options: argparse.Namespace) -> int:
     }
     tensor_file.write(out, taken, tensor_file.as_metadata(pretrained.OWN, about))
     sys.stdout.write(
-        f"{out}: {len(taken)} arrays of {match.name}, stem {match.stem}, {match.classes} classes; names before: "
-        f"{_layout(source)}\nSHA-256 {tensor_file.digest(out)}\n"
+        f"{out}: {len(taken)} arrays of {_network(match)}; names before: {_layout(source)}\n"
+        f"SHA-256 {tensor_file.digest(out)}\n"
     )
     return 0

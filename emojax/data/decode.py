@@ -26,7 +26,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, PngImagePlugin
 
-from emojax.data.storage import MAX_BYTES, Unreadable
+from emojax.data.storage import MAX_BYTES, TooLarge, Unreadable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 50_000_000
@@ -61,13 +61,14 @@ class Opened:
 
     __slots__ = ("_data", "_image", "_orientation", "_pixels", "size")
 
-    def __init__(self, data: bytes | np.ndarray) -> None:
+    def __init__(self, data: bytes | np.ndarray, *, max_pixels: int = MAX_PIXELS) -> None:
+        """Raises `TooLarge` for an encoded image of more than `max_pixels`, `Unreadable` for one that is none."""
         self._pixels = None
         if isinstance(data, np.ndarray):
             self._pixels = _checked(data)
             self.size = self._pixels.shape[1], self._pixels.shape[0]
             return
-        self._data, self._image = data, _from_bytes(data)
+        self._data, self._image = data, _from_bytes(data, max_pixels)
         self._orientation = _orientation(self._image)
         width, height = self._image.size
         self.size = (height, width) if self._orientation >= 5 else (width, height)
@@ -176,7 +177,7 @@ def _checked(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _from_bytes(data: bytes) -> Image.Image:
+def _from_bytes(data: bytes, max_pixels: int) -> Image.Image:
     if len(data) == 0:
         raise Unreadable("empty file (0 bytes)")
     if len(data) > MAX_BYTES:
@@ -186,12 +187,11 @@ def _from_bytes(data: bytes) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise Unreadable("not a JPEG, PNG, WebP, BMP, GIF or TIFF image") from error
     except Image.DecompressionBombError as error:
-        raise Unreadable(f"more than the limit of {MAX_PIXELS // 10**6} million pixels") from error
+        raise TooLarge(f"more than the limit of {max_pixels:,} pixels") from error
     except Exception as error:  # damaged headers raise whatever the parser stumbled over
         raise Unreadable(f"damaged header: {error or type(error).__name__}") from error
-    if image.width * image.height > MAX_PIXELS:
-        limit = f"more than the limit of {MAX_PIXELS // 10**6} million"
-        raise Unreadable(f"{image.width} x {image.height} pixels, {limit}")
+    if image.width * image.height > max_pixels:
+        raise TooLarge(f"{image.width} x {image.height} pixels, more than the limit of {max_pixels:,}")
     return image
 
 

@@ -30,6 +30,10 @@ class Unreadable(DataError):  # noqa: N818 (a finding about an image, caught whe
     """One image cannot be used; the message is the reason alone, the caller knows the record's name."""
 
 
+class TooLarge(Unreadable):
+    """An image has more pixels than may be decoded, as its header tells."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Packed:
     """A sequence of byte strings in one buffer: 10^5 images travel to a loader process as two arrays.

@@ -23,12 +23,17 @@ def pictures(given: Sequence[str], listed: BinaryIO | None = None) -> Iterator[s
     Memory grows with the names of the largest single folder, of which they are sorted. Links to folders are not
     followed. What a list names is passed on even if it does not exist: whoever reads it will tell.
 
-    Raises `DataError` for a given path that does not exist, and for a given folder without pictures.
+    Raises `DataError` for a given path that does not exist, and for a given folder or a list without pictures.
     """
     for name in given:
         if name == STDIN and listed is not None:
+            empty = True
             for line in lines(listed):
-                yield from below(line) if os.path.isdir(line) else (line,)
+                for picture in below(line) if os.path.isdir(line) else (line,):
+                    empty = False
+                    yield picture
+            if empty:
+                raise DataError("standard input: expected paths of pictures or folders with some, found none")
         elif os.path.isdir(name):
             empty = True
             for picture in below(name):

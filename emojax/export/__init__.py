@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emojax import bundle, combine, files, models, predict, scaling as scaling_lib, views as views_lib
+from emojax.data import schemas
 from emojax.errors import ConfigError, DataError, ExportError, WorkdirError
 from emojax.export import bundle_file, gate, onnx_file, stablehlo, torch_file
 from emojax.export.gate import Pictures
@@ -138,6 +140,12 @@ class _Job:
     def path(self, name: str) -> Path:
         return self.folder / NAMES[name]
 
+    def write_onnx(self) -> None:
+        """With the names of the classes, so that the file can travel alone."""
+        names = self.classifier.class_names
+        about = {"class_names": json.dumps(names), "schema": schemas.identify(names)}
+        onnx_file.write(self.path("onnx"), self.infer32, self.stored.weights, self.size, metadata=about)
+
     def expected32(self) -> np.ndarray:
         """What the same network says when all of its arithmetic is float32."""
         if self.is_float32:
@@ -182,7 +190,7 @@ def _reload(job: _Job, folder: Path) -> None:
 
 
 def _onnx(job: _Job) -> dict[str, Any]:
-    onnx_file.write(job.path("onnx"), job.infer32, job.stored.weights, job.size)
+    job.write_onnx()
     found = gate.run(onnx_file.Session(job.path("onnx")), job.seen.images)
     runtime = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
     agreement = gate.compare(job.seen, job.expected32(), found, quantity="probs", runtime=runtime)
@@ -193,7 +201,7 @@ def _int8(job: _Job) -> dict[str, Any]:
     assert job.val is not None  # `run` asks for it
     source, made = job.path("onnx"), False
     if not source.is_file():
-        onnx_file.write(source, job.infer32, job.stored.weights, job.size)
+        job.write_onnx()
         made = True
     onnx_file.quantise(source, job.path("int8"))
     functions = {"model": job.classifier.probabilities, "int8": onnx_file.Session(job.path("int8"))}

@@ -70,7 +70,7 @@ def card(stored: Stored, classifier: Classifier, exports: Mapping[str, Mapping[s
         ("classes", ", ".join(meta.class_names) + (f" (those of {schema})" if schema else "")),
         ("trained on", _cell(config.data.path)),
         ("started from", _start(config.model)),
-        ("weights", f"after update {stored.step}"),
+        ("weights", f"after update {stored.step}" if any(s.train for s in config.stages) else "without an update"),
         ("test-time views", classifier.views),
         ("calibration", classifier.decision.text() if classifier.decision else "none: probabilities as trained"),
     ]
@@ -82,18 +82,54 @@ def card(stored: Stored, classifier: Classifier, exports: Mapping[str, Mapping[s
         raise DamagedError(f"{stored.path}: the numbers that it tells are unusable: {error!r}") from error
     lines += ["", "## Files", "", "| file | compared with the model |", "| --- | --- |"]
     lines += [f"| {found['file']} | {_cell(_compared(found))} |" for found in exports.values()]
+    lines += ["", "## Use", ""]
+    for name, found in exports.items():
+        lines += [*(f"    {line}" for line in _use(name, found, len(meta.class_names))), ""]
+    if set(exports) - {"bundle"}:
+        lines += [
+            f"`images`: uint8 [B, {meta.image_size}, {meta.image_size}, 3], RGB, cut and resized as `preprocessing` in",
+            "manifest.json tells; the order of the probabilities is that of the classes above.",
+            "",
+        ]
     lines += [
-        "",
-        "## Use",
-        "",
-        "    import emojax",
-        '    emojax.load("THIS FOLDER OR ZIP").predict(["picture.jpg"])',
-        "",
         "The classes are what annotators saw in pictures like those it was trained on, not what a person feels.",
-        "Numbers hold for such pictures. On your own: `emojax evaluate --workdir=BUNDLE --data=FOLDER`.",
+        "Numbers hold for such pictures."
+        + (" On your own: `emojax evaluate --workdir=BUNDLE --data=FOLDER`." if "bundle" in exports else ""),
         "",
     ]
     return "\n".join(lines)
+
+
+def _use(name: str, found: Mapping[str, Any], classes: int) -> list[str]:
+    """Python that opens the file of a format."""
+    file = found["file"]
+    if name == "bundle":
+        return ["import emojax", 'emojax.load("THIS FOLDER OR ZIP").predict(["picture.jpg"])']
+    if name in ("onnx", "int8"):
+        return [
+            "import json, onnxruntime",
+            f'session = onnxruntime.InferenceSession("{file}")',
+            'probs = session.run(["probs"], {"image": images})[0]',
+            'names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])',
+        ]
+    if name == "stablehlo":
+        return [
+            "from jax import export",
+            f'probs = export.deserialize(bytearray(open("{file}", "rb").read())).call(images)',
+        ]
+    target = found["target"]
+    normal = "# of (images / 255 - mean) / std, float32, channels first; without the calibration"
+    more = "".join(f", {key}={value!r}" for key, value in target["arguments"].items())
+    if target["library"] == "timm":
+        made = f'timm.create_model("{target["name"]}", checkpoint_path="{file}", num_classes={classes}{more})'
+        return ["import timm", f"net = {made}.train(False)", f"logits = net(normal)  {normal}"]
+    return [
+        "import torchvision",
+        "from safetensors.torch import load_file",
+        f'net = torchvision.models.get_model("{target["name"]}", num_classes={classes}{more}).train(False)',
+        f'net.load_state_dict(load_file("{file}"))',
+        f"logits = net(normal)  {normal}",
+    ]
 
 
 def _start(config: ModelConfig) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ INPUT, OUTPUT = "image", "probs"
 _CHANNELS_FIRST, _CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
-def write(path: Path, infer: Infer, weights: dict[str, Tree], image_size: int) -> None:
-    """Writes uint8 [B, S, S, 3] -> float32 [B, K] for any B. `infer` must be traceable in plain form, see
-    `models.plain`. Raises `ConfigError` without the extra `export`."""
+def write(path: Path, infer: Infer, weights: dict[str, Tree], image_size: int, *, metadata: Mapping[str, str]) -> None:
+    """Writes uint8 [B, S, S, 3] -> float32 [B, K] for any B, with `metadata` beside it. `infer` must be traceable in
+    plain form, see `models.plain`. Raises `ConfigError` without the extra `export`."""
     jax2onnx, onnx = _import("jax2onnx"), _import("onnx")
     from emojax import models
 
@@ -57,6 +57,7 @@ def write(path: Path, infer: Infer, weights: dict[str, Tree], image_size: int) -
     kept = [entry for entry in slim.opset_import if entry.domain in used | {""}]
     del slim.opset_import[:]
     slim.opset_import.extend(kept)
+    onnx.helper.set_model_props(slim, dict(metadata))
     onnx.checker.check_model(slim)
     onnx.save(slim, path)
 

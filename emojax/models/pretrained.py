@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -194,6 +195,19 @@ def fitted(
     found: Mapping[str, np.ndarray], like: tuple[Tree, Tree], *, reinit: str, where: str
 ) -> dict[str, np.ndarray]:
     """The arrays that a network of shapes `like` takes over; raises as `load` does."""
+    taken, differences = _compared(found, like, reinit=reinit)
+    if differences:
+        raise CheckpointError(
+            f"{where} does not fit the network. {_listed(differences)}. Choose config.model.name and stem as the "
+            "weights have them (emojax weights inspect tells), or let what differs start anew with config.model.reinit"
+        )
+    return taken
+
+
+def _compared(
+    found: Mapping[str, np.ndarray], like: tuple[Tree, Tree], *, reinit: str
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """(the arrays that are taken over, {how others differ from those of the network: which})."""
     shapes = {path: leaf.shape for path, leaf in paths.flatten(dict(zip(_TREES, like, strict=True))).items()}
     regex = paths.compile_pattern(reinit, knob="model.reinit")
     anew = {path for path in {*shapes, *found} if reinit and regex.search(path.split("/", 1)[1])}
@@ -210,13 +224,8 @@ def fitted(
         for path in sorted(shapes.keys() & taken.keys())
         if taken[path].shape != shapes[path]
     ]
-    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
-    if faults := [f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds if names]:
-        raise CheckpointError(
-            f"{where} does not fit the network. " + "; ".join(faults) + ". Choose config.model.name and stem as the "
-            "weights have them (emojax weights inspect tells), or let what differs start anew with config.model.reinit"
-        )
-    return taken
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": other}
+    return taken, {kind: names for kind, names in kinds.items() if names}
 
 
 _TREES = ("params", "model_state")
@@ -238,9 +247,12 @@ def _stem(path: str, array: np.ndarray, shape: tuple[int, ...] | None) -> np.nda
     return array
 
 
-def _some(names: list[str]) -> str:
-    shown = [name.removeprefix("params/") for name in names[:8]]
-    return ", ".join(map(one_line, shown)) + (f" and {len(names) - 8} more" if names[8:] else "")
+def _listed(differences: Mapping[str, list[str]]) -> str:
+    def some(names: list[str]) -> str:
+        shown = [name.removeprefix("params/") for name in names[:8]]
+        return ", ".join(map(one_line, shown)) + (f" and {len(names) - 8} more" if names[8:] else "")
+
+    return "; ".join(f"{len(names)} {kind}: {some(names)}" for kind, names in differences.items())
 
 
 def merged(params: Tree, model_state: Tree, taken: Mapping[str, Any]) -> tuple[Tree, Tree]:
@@ -248,12 +260,6 @@ def merged(params: Tree, model_state: Tree, taken: Mapping[str, Any]) -> tuple[T
     both = {"params": params, "model_state": model_state}
     both = paths.map_with_path(taken.get, both)
     return both["params"], both["model_state"]
-
-
-def candidates(source: Source) -> list[str]:
-    """Names of networks that the layout may stand for."""
-    family = source.layout.family if source.layout else ".*"
-    return [name for variants, _ in FAMILIES for name in variants if re.fullmatch(family, name)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -265,9 +271,9 @@ class Match:
     classes: int
 
 
-def recognised(source: Source, *, name: str = "", stem: str = "") -> Match | None:
-    """The network with exactly the shapes of a file, of those called `name` with the stem `stem` where given; None when
-    there is none."""
+def nearest(source: Source, *, name: str = "", stem: str = "") -> tuple[Match, str]:
+    """(the network with the fewest arrays that differ from a file's, of those called `name` with the stem `stem` where
+    given; how they differ, "" = not at all). Raises `CheckpointError` for names that are in no network."""
     from emojax.models import build, names
 
     if name and name not in names():
@@ -281,23 +287,29 @@ def recognised(source: Source, *, name: str = "", stem: str = "") -> Match | Non
         for key, entry in source.header.entries.items()
         if not key.endswith("num_batches_tracked")
     }
-    for candidate in [name] if name else candidates(source):
-        for each in [stem] if stem else ["imagenet", "small"]:
-            match = _fits(build, ModelConfig(name=candidate, stem=each), zeros, own=source.own is not None)
-            if match:
-                return match
-    return None
-
-
-def _fits(build: Any, config: ModelConfig, zeros: dict[str, np.ndarray], *, own: bool) -> Match | None:
-    try:
-        model = build(config, 2)
-        found = zeros if own else paths.flatten(dict(zip(_TREES, model.from_torch(zeros), strict=True)))
-        classes = found["params/head/dense/bias"].shape[0]
-        fitted(found, shapes_of(build(config, classes)), reinit="", where="")
-    except (CheckpointError, ConfigError, KeyError, IndexError, ValueError):
-        return None  # another network
-    return Match(config.name, config.stem, classes)
+    family = source.layout.family if source.layout else ".*"
+    known = [name] if name else [one for variants, _ in FAMILIES for one in variants if re.fullmatch(family, one)]
+    stems = [stem] if stem else ["imagenet", "small"]
+    best, fewest, reason = None, math.inf, ""
+    for config in [ModelConfig(name=one, stem=each) for one in known for each in stems]:
+        try:
+            model = build(config, 2)
+            trees = None if source.own is not None else dict(zip(_TREES, model.from_torch(zeros), strict=True))
+            found = zeros if trees is None else paths.flatten(trees)
+            last = found.get("params/head/dense/bias", found.get("params/head/dense/kernel", np.zeros(2)))
+            _, differences = _compared(found, shapes_of(build(config, last.shape[-1])), reinit="")
+            match, count = Match(config.name, config.stem, last.shape[-1]), sum(map(len, differences.values()))
+        except (CheckpointError, ConfigError, KeyError, IndexError, ValueError) as error:  # of another family
+            if isinstance(error, CheckpointError | ConfigError) and (name or stem or source.layout):
+                reason = reason or str(error)
+            continue
+        if count < fewest:
+            best, fewest = (match, _listed(differences)), count
+        if not count:
+            break
+    if best is None:
+        raise CheckpointError(f"{source.path}: {reason or 'its arrays have the names of no network that emojax knows'}")
+    return best
 
 
 def shapes_of(model: Model, image_size: int = 64) -> tuple[Tree, Tree]:

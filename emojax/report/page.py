@@ -224,7 +224,7 @@ def how(report: Report, run: RunInfo) -> str:
 
 def _weights(run: RunInfo) -> str:
     chosen = f", chosen on val by {run.selected_by}" if run.selected_by else ""
-    return f"{run.result}, update {run.step:,}{chosen}"
+    return f"{run.result}, {run.when or f'update {run.step:,}'}{chosen}"
 
 
 def _stamp_text(values: Mapping[str, Any]) -> str:

@@ -41,6 +41,7 @@ class RunInfo:
       dataset: short name of the data.
       step: optimizer updates behind the judged weights.
       result: what those weights are, such as "best checkpoint" or "SWA of 5 snapshots".
+      when: after what, in words; empty = after update `step`.
       selected_by: number of the report by which they were chosen on `val`; empty = it was not chosen.
       seed: seed of the run.
       views: test-time views whose probabilities were averaged.
@@ -62,6 +63,7 @@ class RunInfo:
     seed: int
     views: str
     decision: str = ""
+    when: str = ""
     seconds: float | None = None
     notes: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()

@@ -12,7 +12,7 @@ from PIL import Image
 from emojax import figures
 from emojax.data import geometry, transforms
 from emojax.data.decode import Opened
-from emojax.data.storage import Unreadable
+from emojax.data.storage import TooLarge, Unreadable
 from emojax.predict import BUCKETS, Classifier
 from emojax.serve.limits import Refused
 
@@ -64,13 +64,12 @@ def of(classifier: Classifier, *, max_pixels: int, max_batch: int) -> Engine:
 
     def decode(data: bytes) -> Picture:
         try:
-            opened = Opened(data)
-            width, height = opened.size
-            if width * height > max_pixels:
-                raise Refused(413, f"{width} x {height} pixels, more than the limit of {max_pixels:,}")
+            width, height = Opened(data, max_pixels=max_pixels).size
             pixels = transforms.eval_image(
                 data, size=size, crop=config.eval.crop, fit=config.fit, interpolation=config.eval.interpolation
             )
+        except TooLarge as error:
+            raise Refused(413, str(error)) from error
         except Unreadable as error:
             raise Refused(422, f"the picture cannot be read: {error}") from error
         left, top, right, bottom = geometry.central_box(width, height, crop=config.eval.crop, fit=config.fit)

@@ -42,8 +42,8 @@ HEADERS = (
 MAX_HEADER = 16 << 10
 """Bytes of the head of a request."""
 
-_DISCARDED = 32 << 20
-"""Bytes of a refused body that are read all the same."""
+_BEFORE, _AFTER = 32 << 20, 256 << 20
+"""Bytes of a refused body that are read all the same: before the answer, which keeps the connection, and after it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,22 +76,33 @@ class Gate:
         began, name = time.monotonic(), secrets.token_hex(8)
         scope["state"]["request_id"] = name
         told: dict[str, Any] = {"status": 0, "bytes": 0, "whole": False}
+        refused = waiting = False
+        for key, value in scope["headers"]:
+            waiting |= key == b"expect" and value.lower() == b"100-continue"
 
         async def receiving() -> Message:
+            nonlocal waiting
+            waiting = False  # to receive is to say 100 Continue
             message = await receive()
             told["whole"] = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 
         async def sending(message: Message) -> None:
+            nonlocal refused
             if message["type"] == "http.response.start":
                 told["status"] = message["status"]
-                if message["status"] >= 400 and message["status"] != 408 and not told["whole"]:
-                    await discard(receiving, told)
+                refused = message["status"] >= 400 and message["status"] != 408
+                if refused and not told["whole"] and not waiting:
+                    await discard(receiving, told, _BEFORE)
                 message["headers"] = [*message.get("headers", ()), *HEADERS, (b"x-request-id", name.encode())]
                 if self._draining() or not told["whole"]:
                     message["headers"].append((b"connection", b"close"))
             elif message["type"] == "http.response.body":
                 told["bytes"] += len(message.get("body", b""))
+                if refused and not told["whole"] and not message.get("more_body", False):
+                    await send({**message, "more_body": True})  # all of the answer, before the connection is closed
+                    await discard(receiving, told, _AFTER)
+                    message = {"type": "http.response.body"}
             await send(message)
 
         try:
@@ -140,10 +151,9 @@ class Gate:
         access.log(logging.DEBUG if quiet else logging.INFO, "%s", json.dumps(line))
 
 
-async def discard(receive: Receive, told: dict[str, Any]) -> None:
-    """Reads the rest of a body that nobody wants, within bounds: who is still sending would else meet a closed
-    connection instead of the refusal."""
-    left = _DISCARDED
+async def discard(receive: Receive, told: dict[str, Any], left: int) -> None:
+    """Reads the rest of a body that nobody wants, at most `left` bytes and two seconds: who is still sending would
+    else meet a closed connection instead of the refusal."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2):
             while not told["whole"] and left > 0:

@@ -50,15 +50,17 @@ class Limits:
     connections: int = 512
 
     def __post_init__(self) -> None:
-        for name, flag, least, most in (
-            ("bytes", "--max-mib", 1, MAX_BYTES),
-            ("pixels", "--max-megapixels", 1, MAX_PIXELS),
-            ("pictures", "--max-pictures", 1, 1024),
-            ("queue", "--queue", 1, 100_000),
-            ("seconds", "--timeout", 0.1, 3600),
+        for name, flag, least, most, unit, what in (  # told in the unit of the flag
+            ("bytes", "--max-mib", 1, MAX_BYTES, 1 << 20, "MiB"),
+            ("pixels", "--max-megapixels", 1, MAX_PIXELS, 10**6, "million pixels"),
+            ("pictures", "--max-pictures", 1, 1024, 1, "pictures"),
+            ("queue", "--queue", 1, 100_000, 1, "pictures"),
+            ("seconds", "--timeout", 0.1, 3600, 1, "seconds"),
         ):
-            if not least <= getattr(self, name) <= most:
-                raise ConfigError(f"{flag}: expected {least:,} to {most:,} {name}, found {getattr(self, name):,}")
+            found = getattr(self, name)
+            if not least <= found <= most:
+                low = f"{least:g} to" if unit == 1 else "more than 0 and at most"
+                raise ConfigError(f"{flag}: expected {low} {most // unit:,} {what}, found {found / unit:,.10g}")
         if self.pictures > self.queue:
             raise ConfigError(f"--max-pictures={self.pictures} is more than --queue={self.queue} holds")
         if self.bytes > self.memory << 20:

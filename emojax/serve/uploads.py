@@ -74,22 +74,24 @@ async def _files(request: Request, body: bytes, limits: Limits, *, field: str, m
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = MultiPartParser(request.headers, whole(), max_files=most + 1, max_fields=8, max_part_size=1024)
+    parser = MultiPartParser(request.headers, whole(), max_files=most, max_fields=8, max_part_size=1024)
     parser.spool_max_size = limits.bytes  # nothing goes to a disk
     try:
         form = await parser.parse()
     except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise Refused(422, f"more than {most} picture{'s' if most > 1 else ''} in one request") from error
         raise Refused(400, f"the form cannot be read: {error.message}") from error
     except Exception as error:  # whatever a parser stumbled over
         raise Refused(400, "the form cannot be read") from error
     try:
         files = []
         for name, value in form.multi_items():
-            if name != field or not isinstance(value, UploadFile):
+            if name != field:
                 raise Refused(422, f"expected files under the name {field!r}, found {name[:80]!r}")
+            if not isinstance(value, UploadFile):
+                raise Refused(422, f"expected a file under the name {field!r}, found text (curl: -F {field}=@FILE)")
             files.append(await value.read())
-        if len(files) > most:
-            raise Refused(422, f"more than {most} picture{'s' if most > 1 else ''} in one request")
         return files
     finally:
         await form.close()
