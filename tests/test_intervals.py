@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from emojax import bootstrap, calibration, cli, comparison, intervals, metrics, predictions_csv
+from emojax.cli import evaluate
 from emojax.errors import DataError
 from emojax.types import Predictions
 
@@ -43,6 +44,17 @@ def test_a_resample_has_the_numbers_of_sklearn():
         top2 = sk.top_k_accuracy_score(true, p.probs[drawn], k=2, labels=range(4))
         assert found["top2_accuracy"] == pytest.approx(top2, abs=1e-9)
         assert found["loss"] == pytest.approx(sk.log_loss(true, p.probs[drawn], labels=range(4)), abs=1e-5)
+
+
+def test_the_table_of_classes_has_intervals_in_the_terminal():
+    p = predictions()
+    found, report = intervals.of(p), metrics.evaluate(p, NAMES)
+    titles, *rows = evaluate._text("val", report, found).splitlines()[-5:]
+    assert titles.split() == ["class", "precision", "95", "%", "recall", "95", "%", "F1", "95", "%", "support"]
+    for line, row, bounds in zip(rows, report.per_class, found.per_class, strict=True):
+        for key in ("precision", "recall", "f1"):
+            assert f"{getattr(row, key):.3f}  {bounds[key][0]:.3f} to {bounds[key][1]:.3f}" in line
+        assert len(line) == len(titles) and line.endswith(f" {row.support:g}"), "aligned"
 
 
 def test_every_number_lies_in_its_interval():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from PIL import Image
 
 from emojax import config_json, figures, intervals, metrics, predictions_csv, report
 from emojax.config import Config, OptimConfig
-from emojax.report import gallery, html, html_split, pictures
+from emojax.report import gallery, html, html_data, html_split, pictures
 from emojax.types import Dataset, Found, Predictions, Split
 from emojax.workdir import CONFIG, FINISHED
 
@@ -185,6 +186,23 @@ def test_the_data_check_is_told_per_split(page):
     assert "leaked: the picture is also in an earlier split 0 41 41" in section
     assert "train <img src=x>.png <b>copy</b> of it and 40 more" in section and "Images of each class" in section
     assert "not leak-checked" in text, "this run's leaks were not looked for"
+
+
+def test_what_leaks_change_has_intervals_and_counts(run):
+    """With and without: few images left say little, which is to be seen."""
+    macros = html.templates().get_template("sections.html").module
+    content = json.loads((run / "report/test.json").read_text())
+    leaked = frozenset(predictions(600, 1).id[5:])
+    content["leak_check"] = dataclasses.asdict(
+        report.stamp("test", predictions(600, 1), NAMES, leaked={"test": leaked})
+    )
+    reader = Reader()
+    reader.feed(str(html_data._without(macros, {"test": content})))
+    text = " ".join(" ".join(reader.text).split())
+    assert "With leaked images 95 % Without 95 % test: Images 599 4 test: Accuracy 71.3 % 67.5 to 74.8 %" in text
+    assert re.search(r"71\.3 % 67\.5 to 74\.8 % 100\.0 % 51\.0 to 100\.0 %", text), "four of four"
+    content.pop("intervals"), content["leak_check"].pop("bounds_without")  # as an earlier emojax wrote it
+    assert "71.3 %" in str(html_data._without(macros, {"test": content}))
 
 
 def test_figures_have_the_colours_of_the_page(run):

@@ -59,7 +59,7 @@ def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
     found = [predictions_csv.of_run(place, "val") for place in places]
     names = found[0][1]
     whole = combine.out_of_fold([predictions for predictions, _ in found])
-    judged = metrics.evaluate(whole, names)
+    judged, bounds = metrics.evaluate(whole, names), intervals.of(whole)
     predictions_csv.write(folder / "out-of-fold.csv", whole, names)
     first = runs.numbers(places[0], "val")
     info = report.RunInfo(
@@ -76,19 +76,25 @@ def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
         folder / "report",
         split="all",
         report=judged,
-        bounds=intervals.of(whole),
+        bounds=bounds,
         predictions=whole,
         history=[],
         run=info,
     )
     reports = [runs.numbers(place, "val") for place in places]
     rows = [
-        [place.name, *(f"{100 * numbers[key]:.1f}" for key in runs.NUMBERS), f"{numbers['n']:,}"]
+        [
+            place.name,
+            *(runs.bracketed(numbers[key], numbers["intervals"][key]) for key in runs.NUMBERS),
+            f"{numbers['n']:,}",
+        ]
         for place, numbers in zip(places, reports, strict=True)
     ]
     rows.append(["mean ± std", *(runs.mean_std([r[key] for r in reports]) for key in runs.NUMBERS), ""])
-    rows.append(["out of fold", *(f"{100 * judged.number(key):.1f}" for key in runs.NUMBERS), f"{judged.n:,}"])
+    pooled = [runs.bracketed(judged.number(key), bounds.numbers[key]) for key in runs.NUMBERS]
+    rows.append(["out of fold", *pooled, f"{judged.n:,}"])
     titles = ["fold", *(f"{metrics.text(key)} %" for key in runs.NUMBERS), "images"]
     sys.stdout.write(
-        runs.markdown(titles, rows) + f"\n\n{CAVEAT}\nout-of-fold predictions: {folder / 'out-of-fold.csv'}\n"
+        f"{runs.markdown(titles, rows)}\n\n{runs.BRACKETS}\n{CAVEAT}\n"
+        f"out-of-fold predictions: {folder / 'out-of-fold.csv'}\n"
     )

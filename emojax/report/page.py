@@ -93,7 +93,8 @@ def stamped(leaks: Stamp | None) -> str:
         return ""
     if not leaks.numbers_without:
         return f"**{escape(leaks.text)}**"
-    rows = [
+    rows = [("Images", f"{leaks.left:,}", "")]
+    rows += [
         (TITLES[name], shown(name, value), shown_bounds(name, leaks.bounds_without[name]))
         for name, value in leaks.numbers_without.items()
     ]
