@@ -356,12 +356,12 @@ def test_stamps():
     assert stamp(None).text == "not leak-checked"
     assert stamp({"test": frozenset()}).text == "leak-checked"
     assert stamp({"test": frozenset("vw")}).text == (
-        "2 leaked: accuracy 0.8000 with, 0.6667 [0.2077, 0.9385] without them, 3 left"
+        "2 leaked: accuracy 0.8000 with, 0.6667 (95 %: 0.2077 to 0.9385) without them, 3 left"
     )
     assert stamp({"test": frozenset("vwxyz")}).text == "5 leaked: accuracy 0.8000 with, nothing left without them"
     unread = dataclasses.replace(predictions(), weight=np.array([1, 0, 1, 1, 1], np.float32))
     assert stamp({"test": frozenset("vw")}, found=unread).text == (
-        "1 leaked: accuracy 0.7500 with, 0.6667 [0.2077, 0.9385] without them, 3 left"
+        "1 leaked: accuracy 0.7500 with, 0.6667 (95 %: 0.2077 to 0.9385) without them, 3 left"
     )
     # Other data than the run's: one split, "all", or somebody's train.
     assert stamp({"all": frozenset("vw")}, split="all").text.startswith("2 leaked")

@@ -44,8 +44,8 @@ class Stamp:
             return f"{counted}, nothing left without them"
         low, high = self.bounds_without["accuracy"]
         return (
-            f"{counted}, {self.numbers_without['accuracy']:.4f} [{low:.4f}, {high:.4f}] without them, "
-            f"{self.left:,} left"
+            f"{counted}, {self.numbers_without['accuracy']:.4f} (95 %: {low:.4f} to {high:.4f}) "
+            f"without them, {self.left:,} left"
         )
 
 
