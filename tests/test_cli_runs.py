@@ -402,3 +402,51 @@ def _free(workdir):
         except OSError:
             return False
     return True
+
+
+def test_a_run_that_diverges_ends_no_study_no_folds_and_no_confirmation(place, monkeypatch, capsys):
+    """The others are trained; tables and messages say which one it was."""
+    diverging = {"small/seed0", "diverging/fold1", "winners/seed1"}
+    trained = []
+
+    def train(run):
+        name = f"{run.workdir.parent.name}/{run.workdir.name.rpartition('-')[2]}"
+        trained.append(name)
+        if name in diverging:
+            raise TrainingError("diverged")
+        leave_report(run)
+        (run.workdir / "parameters.txt").write_text("Total: 1,234 -- 4,936 bytes\n")
+
+    class Process:
+        returncode = 0
+
+        def __init__(self, run):
+            leave_report(run)
+
+        def poll(self):
+            return 0
+
+    monkeypatch.setattr(runs, "train", train)
+    knob = f"--config.data.path={place / 'data'}"
+    folder = place / "lost"
+    command = ["study", f"--workdir={folder}", "--seeds=0,1", f"{place}/small.py", f"{place}/small.py:slow", knob]
+    assert cli.main(command) == 0
+    shown = capsys.readouterr().out
+    assert "1; diverged, seed 0" in shown and "| **small-slow**" in shown and "flatter the recipe" in shown
+    assert json.loads((folder / "study.json").read_text())["runs"]["small"][0] == {}
+    diverging |= {"small/seed1", "small-slow/seed0", "small-slow/seed1"}
+    assert cli.main(command) == 5 and "every run of the study has diverged" in capsys.readouterr().err
+    diverging -= {"small-slow/seed0", "small-slow/seed1"}
+    assert cli.main(command) == 0 and "| 0; diverged, seed 0, 1 |" in capsys.readouterr().out
+
+    command = ["kfold", f"--config={place}/small.py", f"--workdir={place / 'diverging'}", "--folds=2", knob]
+    assert cli.main(command) == 5 and trained[-2:] == ["diverging/fold1", "diverging/fold2"]
+    assert "diverged: fold1; predictions of every record need all folds" in capsys.readouterr().err
+
+    monkeypatch.setattr(runs, "start", Process)
+    command = ["sweep", f"--config={place}/small.py", f"--workdir={place / 'unsure'}", "--method=grid", "--confirm=2"]
+    assert cli.main([*command, knob, "optim.learning_rate=1e-3"]) == 0
+    shown = capsys.readouterr().out
+    assert "The winner with 1 fresh seeds (2)" in shown and "The winner diverged with the fresh seeds 1:" in shown
+    found = json.loads((place / "unsure/sweep.json").read_text())
+    assert found["confirmed_diverged"] == [1] and [row["seed"] for row in found["confirmed"]] == [2]

@@ -11,7 +11,7 @@ import numpy as np
 
 from emojax.cli import runs
 from emojax.config import DataConfig
-from emojax.errors import ConfigError
+from emojax.errors import ConfigError, TrainingError
 
 CAVEAT = "each model's epoch was chosen on its own fold, so these numbers are a little too good"
 
@@ -36,10 +36,16 @@ def main(arguments: list[str]) -> int:
     _check_counts(config.data, options.folds)
     runs.make_folder(folder)
     places = [folder / f"fold{i + 1}" for i in range(options.folds)]
-    for i, place in enumerate(places):
-        sys.stderr.write(f"\nfold {i + 1} of {options.folds}\n")
-        fold = (f"--config.data.folds={options.folds}", f"--config.data.fold={i}")
-        runs.train(runs.Run(options.config, place, (*overrides, *fold)))
+    wanted = [
+        runs.Run(options.config, place, (*overrides, f"--config.data.folds={options.folds}", f"--config.data.fold={i}"))
+        for i, place in enumerate(places)
+    ]
+    ended = runs.train_all(wanted, jobs=1)
+    if lost := [place.name for place, whole in zip(places, ended, strict=True) if not whole]:
+        raise TrainingError(
+            f"diverged: {', '.join(lost)}; predictions of every record need all folds. The others are finished: "
+            f"{folder}/fold*/report"
+        )
     _combine(folder, places, arguments)
     return 0
 
