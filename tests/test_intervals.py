@@ -241,6 +241,21 @@ def test_over_seeds_by_hand():
         comparison.over_seeds([of(1)], [of(1), of(2)])
 
 
+def test_shares_never_differ_by_more_than_they_can():
+    """Two seeds are stretched by 9: "-5.2 | -176.9 to +144.5 points" was printed."""
+    pair = [predictions(60, skill=skill, noise=i) for i, skill in enumerate((0.1, 6.0, 5.0, 0.2))]
+    found = comparison.over_seeds(pair[:2], pair[2:])
+    assert all(-1 <= row.low < row.high <= 1 for row in found if row.name != "loss") and found[0].low == -1
+    loss = next(row for row in found if row.name == "loss")
+    assert loss.low < -1 or loss.high > 1, "nats have no such bound"
+
+
+def test_p_values_are_never_shown_as_nothing():
+    assert [comparison.shown(p) for p in (0.0, 0.00049, 0.001, 0.05, 1.0)] == (
+        ["<0.001", "<0.001", "0.001", "0.050", "1.000"]
+    )
+
+
 def test_over_seeds_rarely_calls_chance_a_difference():
     """Recipes that differ in nothing but the luck of three seeds; skill and examples vary."""
     clear = 0
