@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emojax import calibration, decision_plots, figures, plots, predictions_csv, selective, slices
 from emojax.files import write_bytes, write_json, write_text
@@ -17,9 +17,6 @@ from emojax.report.leaks import Stamp, stamp
 from emojax.report.run import Compared, RunInfo, StageRow
 from emojax.report.stages import compared_lines, number_lines, stage_lines, stage_rows
 from emojax.types import Dataset, Predictions
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = [
     "Compared",
@@ -48,7 +45,7 @@ def write(
     predictions: Predictions,
     history: Sequence[Mapping[str, Any]],
     run: RunInfo,
-) -> dict[str, Figure]:
+) -> dict[str, Any]:
     """Writes SPLIT.json, SPLIT.md, SPLIT-predictions.csv, the figures, and summary.md over all splits written so far.
 
     Every file is written in one step; summary.md comes last, so that what it links to exists.
@@ -63,7 +60,7 @@ def write(
       run: where the result comes from.
 
     Returns:
-      The figures by what they show, for who shows them elsewhere too.
+      The matplotlib figures by what they show, for who shows them elsewhere too.
     """
     folder = Path(folder)
     chosen = (run.selected_by, run.step) if run.selected_by else None
