@@ -139,6 +139,11 @@ def compare(a: Predictions, b: Predictions, class_names: tuple[str, ...], *, dra
     )
 
 
+def shown(p: float) -> str:
+    """A p-value with three digits; never 0, which no test can say."""
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
 def over_seeds(a: Sequence[Predictions], b: Sequence[Predictions], *, draws: int = 2000) -> tuple[OverSeeds, ...]:
     """Two recipes, each trained with the same S seeds and judged on the same examples: one row per number of
     `metrics.NUMBERS`, means over the seeds, with the interval of what lies between them, b minus a.
@@ -172,6 +177,9 @@ def over_seeds(a: Sequence[Predictions], b: Sequence[Predictions], *, draws: int
         drawn = np.random.default_rng(1).multinomial(count, share[0], size=draws)
         share += stretch * (drawn - 1) / count
     low, high = bootstrap.percentiles((share[:, :, None] * change).sum(1))
+    # Stretched draws go beyond what shares can differ by.
+    most = np.array([np.inf if name in metrics.LOWER_IS_BETTER else 1.0 for name in metrics.NUMBERS])
+    low, high = np.maximum(low, -most), np.minimum(high, most)
     return tuple(
         OverSeeds(name=name, a=float(x), b=float(y), low=float(lo), high=float(hi))
         for name, x, y, lo, hi in zip(metrics.NUMBERS, *values, low, high, strict=True)

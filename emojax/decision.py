@@ -169,7 +169,7 @@ def decided(decision: Decision, rescaled: Predictions) -> Outcome:
 
 
 def cross_fitted(predictions: Predictions, wish: Wish, *, prior: np.ndarray) -> Outcome:
-    """The outcome for every example of a decision that was fitted, with all its choices, on the other folds.
+    """Each example's outcome, in their order, by a decision that was fitted, with all choices, on the other folds.
 
     A fold on whose others the risk cannot be promised is not answered at all.
     """
@@ -180,14 +180,14 @@ def cross_fitted(predictions: Predictions, wish: Wish, *, prior: np.ndarray) -> 
         except DataError:
             if not wish.risk:
                 raise
-            found = dataclasses.replace(
-                fit(fitted, dataclasses.replace(wish, risk=0.0), prior=prior), threshold=math.inf
-            )
+            all_answered = fit(fitted, dataclasses.replace(wish, risk=0.0), prior=prior)
+            found = dataclasses.replace(all_answered, threshold=math.inf)
         parts.append(outcome(found, held))
+    order = scaling.order(predictions, folds=FOLDS, seed=1)
     return Outcome(
-        predictions=scaling.joined([p.predictions for p in parts]),
-        answered=np.concatenate([p.answered for p in parts]),
-        inside=np.concatenate([p.inside for p in parts]),
+        predictions=scaling.joined([p.predictions for p in parts]).take(order),
+        answered=np.concatenate([p.answered for p in parts])[order],
+        inside=np.concatenate([p.inside for p in parts])[order],
     )
 
 

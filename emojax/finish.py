@@ -8,6 +8,7 @@ import math
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from emojax import (
     checkpoint,
@@ -16,7 +17,6 @@ from emojax import (
     intervals,
     metrics,
     parallel,
-    plots,
     predict,
     report,
     slices,
@@ -76,6 +76,7 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
     monitor.say(f"{chosen.name}: {about.when or f'after update {about.step:,} (epoch {epoch:.3g})'}")
     for line in report.stage_lines(about.stages):
         monitor.say(line)
+    shown: dict[str, Any] = {}
     for name in ("val", "test"):
         if name not in dataset.splits:
             monitor.say(f"there is no {name} split")
@@ -88,8 +89,6 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         if parallel.is_main():  # who writes the report
             found = slices.with_looks(found, dataset.splits[name].images)
         judged = metrics.evaluate(found, dataset.class_names)
-        draw = functools.partial(plots.confusion, judged, title=f"Confusion matrix, {name}")
-        monitor.figure(f"report/{name}", about.step, draw)
         monitor.result(about.step, name, judged)
         if name == "test" and parallel.is_main():
             workdir.note_test(folder, shlex.join(sys.argv), judged.accuracy)
@@ -99,11 +98,14 @@ def write_result(run: Run, ending: Ending, folder: Path) -> None:
         if stamp := report.stamp(name, found, dataset.class_names, leaked=dataset.leaked):
             monitor.say(f"  {stamp.text}")
         if parallel.is_main():
-            report.write(
+            drawn = report.write(
                 folder / "report", split=name, report=judged, bounds=bounds, predictions=found, history=history,
                 run=about,
             )  # fmt: skip
+            shown |= {"history" if key == "history" else f"{name}/{key}": figure for key, figure in drawn.items()}
     if parallel.is_main():
+        for key, figure in shown.items():
+            monitor.figure(f"report/{key}", about.step, lambda figure=figure: figure)
         monitor.status("writing the report")
         report.write_data(folder / "report", dataset)
         html.write(folder, source=_pictures(run, chosen), previous=html.previous_run(folder))

@@ -62,6 +62,18 @@ def config_from(arguments: list[str]) -> config_lib.Config:
     return _checked(holder.value)
 
 
+def with_knobs(config: config_lib.Config, overrides: list[str]) -> config_lib.Config:
+    """A config that no recipe made, after `--config.KNOB=VALUE ...`. Raises `ConfigError`."""
+    values = flags.FlagValues()
+    argv = _find_recipes(["emojax", *overrides])
+    try:
+        holder = config_flags.DEFINE_config_dataclass("config", config, flag_values=values, sys_argv=argv)
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:  # knobs are looked up here already
+        raise ConfigError(_unknown_knob(argv, error)) from error
+    _parse_flags(argv, values)
+    return _checked(holder.value)
+
+
 def _checked(found: object) -> config_lib.Config:
     if found is None:
         raise ConfigError("--config is missing, for example --config=configs/emoji.py (see --help)")

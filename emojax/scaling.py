@@ -72,6 +72,8 @@ def rescaled(scaling: Scaling, probs: np.ndarray) -> np.ndarray:
     """Rescaled probabilities [N, K], float32. Raises as `apply` does."""
     if probs.shape[1] != len(scaling.scale):
         raise DataError(f"the scaling is for {len(scaling.scale)} classes, the predictions have {probs.shape[1]}")
+    if scaling == Scaling.none(probs.shape[1]):
+        return probs.astype(np.float32)  # to the last bit: log and exp would move it
     logits = log_probs(probs) * np.array(scaling.scale) + np.array(scaling.bias)
     return softmax(logits).astype(np.float32)
 
@@ -144,9 +146,10 @@ def choose(predictions: Predictions, *, folds: int = 5, seed: int = 0) -> tuple[
 def cross_fitted(
     predictions: Predictions, function: Callable[[Predictions, Predictions], Predictions], *, folds: int, seed: int
 ) -> Predictions:
-    """Every example of positive weight after `function(fitted, held)`: what was fitted on the other folds."""
+    """Every example of positive weight, in their order, after `function(fitted, held)`: what was fitted on the other
+    folds."""
     parts = [function(fitted, held) for fitted, held in split(predictions, folds=folds, seed=seed)]
-    return joined(parts)
+    return joined(parts).take(order(predictions, folds=folds, seed=seed))
 
 
 def split(predictions: Predictions, *, folds: int, seed: int) -> Iterator[tuple[Predictions, Predictions]]:
@@ -155,15 +158,26 @@ def split(predictions: Predictions, *, folds: int, seed: int) -> Iterator[tuple[
     Folds are drawn within each true class. With fewer examples than folds, each example is a fold. Raises `DataError`
     when there are fewer than two.
     """
+    held = _held(predictions, folds=folds, seed=seed)
+    for i, inside in enumerate(held):
+        outside = np.sort(np.concatenate([*held[:i], *held[i + 1 :]]))
+        yield predictions.take(outside), predictions.take(inside)
+
+
+def order(predictions: Predictions, *, folds: int, seed: int) -> np.ndarray:
+    """Where each example of positive weight lies in the `joined` folds of `split`: what brings them into their own
+    order again. What is drawn with a seed, such as a resample, depends on the order."""
+    return np.argsort(np.concatenate(_held(predictions, folds=folds, seed=seed)))
+
+
+def _held(predictions: Predictions, *, folds: int, seed: int) -> list[np.ndarray]:
+    """The rows of each fold, ascending."""
     rows = np.flatnonzero(predictions.weight > 0)
     if len(rows) < 2:
         raise DataError(f"{len(rows)} examples cannot be cut into folds")
     shuffled = np.random.default_rng(seed).permutation(rows)
     ordered = shuffled[np.argsort(predictions.label[shuffled].argmax(axis=1), kind="stable")]
-    count = min(folds, len(ordered))
-    for i in range(count):
-        inside = np.arange(len(ordered)) % count == i
-        yield predictions.take(np.sort(ordered[~inside])), predictions.take(np.sort(ordered[inside]))
+    return [np.sort(ordered[i::folds]) for i in range(min(folds, len(ordered)))]
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:

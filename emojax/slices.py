@@ -9,14 +9,18 @@ and not tested. Examples of positive weight count once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from emojax import calibration, intervals
 from emojax.errors import DataError
 from emojax.types import Predictions
+
+T = TypeVar("T")
 
 LEVEL = 0.05
 """Chance of any false flag in a split."""
@@ -94,6 +98,16 @@ def judge(predictions: Predictions) -> tuple[Group, ...]:
     return tuple(
         dataclasses.replace(row, p=float(q), worse=bool(q <= LEVEL)) for row, q in zip(rows, adjusted, strict=True)
     )
+
+
+def in_order(values: Mapping[str, T], count: Callable[[T], int], *, most: int) -> list[tuple[str, T]]:
+    """The groups of a column as a table shows them, the `most` largest: by the numbers that their names begin with
+    where all do, "?" last; else largest first."""
+    largest = sorted(values.items(), key=lambda item: -count(item[1]))[:most]
+    number = {name: re.match(r"-?\d+(\.\d+)?", name) for name, _ in largest if name != "?"}
+    if not all(number.values()):
+        return largest
+    return sorted(largest, key=lambda item: float(found[0]) if (found := number.get(item[0])) else math.inf)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

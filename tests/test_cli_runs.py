@@ -13,7 +13,7 @@ import tiny
 from PIL import Image
 
 import emojax
-from emojax import checkpoint, cli, data, metrics, predictions_csv
+from emojax import checkpoint, cli, data, intervals, metrics, predictions_csv, report
 from emojax.cli import parts, runs, space
 from emojax.config import AugmentConfig, Config, OptimConfig, items
 from emojax.errors import ConfigError, TrainingError
@@ -164,6 +164,35 @@ def test_kfold_predicts_every_record_once_and_leaves_test_alone(place, capsys):
     assert sum(len(part.weight) for part in parts) == 60
     assert all(part.label.sum(0).max() - part.label.sum(0).min() <= 1 for part in parts)
     assert (place / "folds/report/all.md").is_file()
+
+
+def leave_report(run, *, n=8):
+    """What a training leaves: a report on val, three of four right."""
+    label = np.eye(2, dtype=np.float32)[np.arange(n) % 2]
+    probs = np.where(np.arange(n)[:, None] % 4 > 0, label, 1 - label).astype(np.float32)
+    ids = np.array([f"{run.workdir.name}/{i}" for i in range(n)])
+    found = Predictions(probs, label, np.ones(n, np.float32), ids)
+    about = report.RunInfo(dataset="d", step=1, result="r", selected_by="accuracy", seed=0, views="none", seconds=1.0)
+    report.write(
+        run.workdir / "report", split="val", report=metrics.evaluate(found, ("a", "b")), bounds=intervals.of(found),
+        predictions=found, history=[], run=about,
+    )  # fmt: skip
+
+
+def test_folds_and_members_have_intervals(place, monkeypatch, capsys):
+    """Three of four right of 8, and of 16, by Wilson's formula."""
+    monkeypatch.setattr(runs, "train", leave_report)
+    command = ["kfold", f"--config={place}/small.py", f"--workdir={place / 'bracketed'}", "--folds=2"]
+    assert cli.main([*command, f"--config.data.path={place / 'data'}"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("75.0 [40.9, 92.9]") == 2 and "75.0 [50.5, 89.8]" in shown and runs.BRACKETS in shown
+    for name in ("one", "two"):
+        leave_report(runs.Run("", place / "bracketed" / name, ()))
+        path = place / "bracketed" / name / "report/val-predictions.csv"
+        path.write_text(path.read_text().replace(f"{name}/", ""))
+    assert cli.main(["ensemble", str(place / "bracketed/one"), str(place / "bracketed/two")]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("75.0 [40.9, 92.9]") == 3 and runs.BRACKETS in shown
 
 
 @pytest.mark.slow
@@ -373,3 +402,51 @@ def _free(workdir):
         except OSError:
             return False
     return True
+
+
+def test_a_run_that_diverges_ends_no_study_no_folds_and_no_confirmation(place, monkeypatch, capsys):
+    """The others are trained; tables and messages say which one it was."""
+    diverging = {"small/seed0", "diverging/fold1", "winners/seed1"}
+    trained = []
+
+    def train(run):
+        name = f"{run.workdir.parent.name}/{run.workdir.name.rpartition('-')[2]}"
+        trained.append(name)
+        if name in diverging:
+            raise TrainingError("diverged")
+        leave_report(run)
+        (run.workdir / "parameters.txt").write_text("Total: 1,234 -- 4,936 bytes\n")
+
+    class Process:
+        returncode = 0
+
+        def __init__(self, run):
+            leave_report(run)
+
+        def poll(self):
+            return 0
+
+    monkeypatch.setattr(runs, "train", train)
+    knob = f"--config.data.path={place / 'data'}"
+    folder = place / "lost"
+    command = ["study", f"--workdir={folder}", "--seeds=0,1", f"{place}/small.py", f"{place}/small.py:slow", knob]
+    assert cli.main(command) == 0
+    shown = capsys.readouterr().out
+    assert "1; diverged, seed 0" in shown and "| **small-slow**" in shown and "flatter the recipe" in shown
+    assert json.loads((folder / "study.json").read_text())["runs"]["small"][0] == {}
+    diverging |= {"small/seed1", "small-slow/seed0", "small-slow/seed1"}
+    assert cli.main(command) == 5 and "every run of the study has diverged" in capsys.readouterr().err
+    diverging -= {"small-slow/seed0", "small-slow/seed1"}
+    assert cli.main(command) == 0 and "| 0; diverged, seed 0, 1 |" in capsys.readouterr().out
+
+    command = ["kfold", f"--config={place}/small.py", f"--workdir={place / 'diverging'}", "--folds=2", knob]
+    assert cli.main(command) == 5 and trained[-2:] == ["diverging/fold1", "diverging/fold2"]
+    assert "diverged: fold1; predictions of every record need all folds" in capsys.readouterr().err
+
+    monkeypatch.setattr(runs, "start", Process)
+    command = ["sweep", f"--config={place}/small.py", f"--workdir={place / 'unsure'}", "--method=grid", "--confirm=2"]
+    assert cli.main([*command, knob, "optim.learning_rate=1e-3"]) == 0
+    shown = capsys.readouterr().out
+    assert "The winner with 1 fresh seeds (2)" in shown and "The winner diverged with the fresh seeds 1:" in shown
+    found = json.loads((place / "unsure/sweep.json").read_text())
+    assert found["confirmed_diverged"] == [1] and [row["seed"] for row in found["confirmed"]] == [2]

@@ -355,10 +355,14 @@ def stamp(leaked, split="test", found=None):
 def test_stamps():
     assert stamp(None).text == "not leak-checked"
     assert stamp({"test": frozenset()}).text == "leak-checked"
-    assert stamp({"test": frozenset("vw")}).text == "2 leaked: accuracy 0.8000 with, 0.6667 without them"
+    assert stamp({"test": frozenset("vw")}).text == (
+        "2 leaked: accuracy 0.8000 with, 0.6667 (95 %: 0.2077 to 0.9385) without them, 3 left"
+    )
     assert stamp({"test": frozenset("vwxyz")}).text == "5 leaked: accuracy 0.8000 with, nothing left without them"
     unread = dataclasses.replace(predictions(), weight=np.array([1, 0, 1, 1, 1], np.float32))
-    assert stamp({"test": frozenset("vw")}, found=unread).text == "1 leaked: accuracy 0.7500 with, 0.6667 without them"
+    assert stamp({"test": frozenset("vw")}, found=unread).text == (
+        "1 leaked: accuracy 0.7500 with, 0.6667 (95 %: 0.2077 to 0.9385) without them, 3 left"
+    )
     # Other data than the run's: one split, "all", or somebody's train.
     assert stamp({"all": frozenset("vw")}, split="all").text.startswith("2 leaked")
     assert stamp({"test": frozenset("v")}, split="all").text == "not leak-checked"
@@ -378,7 +382,9 @@ def test_the_report_shows_the_stamp(tmp_path):
     found = json.loads((tmp_path / "test.json").read_text())["leak_check"]
     assert found["checked"] and found["leaked"] == 2 and round(found["numbers_without"]["accuracy"], 4) == 0.6667
     page = (tmp_path / "test.md").read_text()
-    assert f"**{found['text']}**" in page and "| Accuracy | 66.7 % |" in page
+    assert (
+        f"**{found['text']}**" in page and "| Accuracy | 66.7 % | 20.8 to 93.9 % |" in page and "| Images | 3 |" in page
+    )
     assert found["text"] in (tmp_path / "summary.md").read_text()
 
 

@@ -1,11 +1,13 @@
 """What the check before training found, by hand, and again from its cache."""
 
+import json
 import shutil
 
 import tiny
 from PIL import Image
 
-from emojax import data
+from emojax import cli, data
+from emojax.cli import data_check
 from emojax.config import DataConfig
 from emojax.data import findings
 
@@ -39,3 +41,21 @@ def test_every_kind_of_finding(tmp_path):
     assert data.open_dataset(config, cache=cache).findings == found.findings, "from the cache of the first look"
     config.leak_check = 0
     assert set(data.open_dataset(config).findings) == {"unreadable"}, "nobody looked for the others"
+
+
+def test_knobs_say_how_data_without_a_recipe_are_read(tmp_path, capsys):
+    """A note of `data check` says "say so by config.data.format": so that can be said."""
+    root = tiny.make_folder(tmp_path / "data")
+    command = ["data", "check", f"--data={root}", "--json"]
+    assert cli.main([*command, "--config.data.format=affectnet"]) == 2
+    assert "config.data.format = affectnet expects" in capsys.readouterr().err
+    assert cli.main([*command, "--config.data.format=folder", "--config.data.classes=('red','green','blue')"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["classes"]) == ["red", "green", "blue"]
+    assert cli.main([*command, "--config.data.forma=folder"]) == 2
+    assert "config.data.forma: there is no such knob; did you mean data.format" in capsys.readouterr().err
+    assert cli.main([*command, "--config.seed=1"]) == 2
+    assert "--config.seed=1 needs a recipe" in capsys.readouterr().err
+
+
+def test_a_middle_grey_among_dark_pictures_is_odd_and_not_bright():
+    assert findings.KINDS["brightness"] == data_check._TITLES["brightness"] == "odd brightness"

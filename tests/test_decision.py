@@ -18,14 +18,16 @@ from emojax import (
     decision,
     decision_plots,
     figures,
+    intervals,
     metrics,
     predictions_csv,
     scaling,
     train,
 )
+from emojax.cli import calibrate
 from emojax.config import EvalConfig, StageConfig
 from emojax.errors import ConfigError, DataError
-from emojax.report import html
+from emojax.report import decisions, html
 from emojax.types import Predictions
 
 PRIOR = np.full(7, 1 / 7)
@@ -83,8 +85,26 @@ def test_cross_fitted_numbers_are_as_on_new_examples():
     found = decision.cross_fitted(p, decision.Wish(method="temperature", risk=0.2), prior=PRIOR)
     assert sorted(found.predictions.id) == sorted(p.id[10:]) and found.inside.shape == (2990, 7)
     assert 0.87 <= conformal.covered(found.inside, found.predictions).coverage <= 0.93
+    assert found.predictions.id.tolist() == p.id[10:].tolist(), "in the order of the input: draws depend on it"
+    same = decision.cross_fitted(p, decision.Wish(method="none"), prior=PRIOR)
+    assert intervals.of(same.predictions) == intervals.of(p), "the same numbers have the same intervals"
+    np.testing.assert_array_equal(same.predictions.probs, p.probs[10:])
     hopeless = decision.cross_fitted(drawn(60), decision.Wish(method="none", risk=0.01), prior=PRIOR)
     assert not hopeless.answered.any()
+
+
+def test_what_a_decision_leaves_alone_is_told_once_and_zero_has_no_sign():
+    p = drawn(300)
+    for method, titles in (("none", 2), ("temperature", 4)):
+        wish = decision.Wish(method=method)
+        chosen = decision.fit(p, wish, prior=PRIOR)
+        row = calibrate._judged(p, decision.cross_fitted(p, wish, prior=PRIOR), chosen, NAMES)
+        found = decisions.compared(row)
+        assert len(found[0]) == titles and {len(line) for line in found[1]} == {titles}
+    text = " ".join(line[3] for line in found[1])
+    assert "+" in text and "0.0 [0.0, 0.0]" in text, "a temperature moves no answer"
+    for value, shown in ((-0.00001, "0.0000"), (0.0, "0.0000"), (0.01, "+0.0100"), (-0.01, "-0.0100")):
+        assert decisions._signed(decisions._digits, value) == shown
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from emojax import bootstrap, calibration, cli, comparison, intervals, metrics, predictions_csv
+from emojax.cli import evaluate
 from emojax.errors import DataError
 from emojax.types import Predictions
 
@@ -43,6 +44,17 @@ def test_a_resample_has_the_numbers_of_sklearn():
         top2 = sk.top_k_accuracy_score(true, p.probs[drawn], k=2, labels=range(4))
         assert found["top2_accuracy"] == pytest.approx(top2, abs=1e-9)
         assert found["loss"] == pytest.approx(sk.log_loss(true, p.probs[drawn], labels=range(4)), abs=1e-5)
+
+
+def test_the_table_of_classes_has_intervals_in_the_terminal():
+    p = predictions()
+    found, report = intervals.of(p), metrics.evaluate(p, NAMES)
+    titles, *rows = evaluate._text("val", report, found).splitlines()[-5:]
+    assert titles.split() == ["class", "precision", "95", "%", "recall", "95", "%", "F1", "95", "%", "support"]
+    for line, row, bounds in zip(rows, report.per_class, found.per_class, strict=True):
+        for key in ("precision", "recall", "f1"):
+            assert f"{getattr(row, key):.3f}  {bounds[key][0]:.3f} to {bounds[key][1]:.3f}" in line
+        assert len(line) == len(titles) and line.endswith(f" {row.support:g}"), "aligned"
 
 
 def test_every_number_lies_in_its_interval():
@@ -240,6 +252,21 @@ def test_over_seeds_by_hand():
     assert paired.high - paired.low < 0.8 * (uneven.high - uneven.low)
     with pytest.raises(DataError, match="found 1 and 2"):
         comparison.over_seeds([of(1)], [of(1), of(2)])
+
+
+def test_shares_never_differ_by_more_than_they_can():
+    """Two seeds are stretched by 9: "-5.2 | -176.9 to +144.5 points" was printed."""
+    pair = [predictions(60, skill=skill, noise=i) for i, skill in enumerate((0.1, 6.0, 5.0, 0.2))]
+    found = comparison.over_seeds(pair[:2], pair[2:])
+    assert all(-1 <= row.low < row.high <= 1 for row in found if row.name != "loss") and found[0].low == -1
+    loss = next(row for row in found if row.name == "loss")
+    assert loss.low < -1 or loss.high > 1, "nats have no such bound"
+
+
+def test_p_values_are_never_shown_as_nothing():
+    assert [comparison.shown(p) for p in (0.0, 0.00049, 0.001, 0.05, 1.0)] == (
+        ["<0.001", "<0.001", "0.001", "0.050", "1.000"]
+    )
 
 
 def test_over_seeds_rarely_calls_chance_a_difference():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -14,11 +15,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from chromium import CHROMIUM, Browser
 from PIL import Image
 
 from emojax import config_json, figures, intervals, metrics, predictions_csv, report
 from emojax.config import Config, OptimConfig
-from emojax.report import html, html_split, pictures
+from emojax.report import gallery, html, html_data, html_split, pictures
 from emojax.types import Dataset, Found, Predictions, Split
 from emojax.workdir import CONFIG, FINISHED
 
@@ -186,6 +188,23 @@ def test_the_data_check_is_told_per_split(page):
     assert "not leak-checked" in text, "this run's leaks were not looked for"
 
 
+def test_what_leaks_change_has_intervals_and_counts(run):
+    """With and without: few images left say little, which is to be seen."""
+    macros = html.templates().get_template("sections.html").module
+    content = json.loads((run / "report/test.json").read_text())
+    leaked = frozenset(predictions(600, 1).id[5:])
+    content["leak_check"] = dataclasses.asdict(
+        report.stamp("test", predictions(600, 1), NAMES, leaked={"test": leaked})
+    )
+    reader = Reader()
+    reader.feed(str(html_data._without(macros, {"test": content})))
+    text = " ".join(" ".join(reader.text).split())
+    assert "With leaked images 95 % Without 95 % test: Images 599 4 test: Accuracy 71.3 % 67.5 to 74.8 %" in text
+    assert re.search(r"71\.3 % 67\.5 to 74\.8 % 100\.0 % 51\.0 to 100\.0 %", text), "four of four"
+    content.pop("intervals"), content["leak_check"].pop("bounds_without")  # as an earlier emojax wrote it
+    assert "71.3 %" in str(html_data._without(macros, {"test": content}))
+
+
 def test_figures_have_the_colours_of_the_page(run):
     """Two sets of them: what keeps a colour of its own, such as black text, is lost on dark paper."""
     text = (run / "report" / html.PAGE).read_text()
@@ -293,7 +312,6 @@ def test_a_run_before_of_another_version_does_not_end_this_one(run, tmp_path):
     assert "cannot be told" in page and "of_tomorrow" in page and "exact test" in page
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PROBE = """
 <script>
 const found = {errors: []};
@@ -323,7 +341,7 @@ addEventListener("load", () => {
   document.getElementById("theme").click();
   found.theme = [before, document.documentElement.dataset.theme];
   const table = document.querySelector("#classes table"), head = table.tHead.rows[0].cells[3];
-  head.click();
+  head.querySelector("button").click();
   found.sorted = [...table.tBodies[0].rows].map((row) => parseFloat(row.cells[3].textContent));
   const shares = document.querySelector(".share"), dense = document.querySelector(".matrix.dense");
   shares.click();
@@ -368,3 +386,120 @@ def test_in_chromium(run, tmp_path):
     assert found["percent"] == "block" and found["sticky"] == "sticky"
     assert found["whole"], "the matrix of 21 classes is cut off"
     assert not found["wide"], "the page scrolls sideways"
+
+
+CONTRAST = """
+const channels = (text) => {
+  const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
+  return [...(text.startsWith("rgb") ? [r / 255, g / 255, b / 255] : [r, g, b]), a];
+};
+const light = ([r, g, b]) => {
+  const [x, y, z] = [r, g, b].map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+};
+const contrast = (element) => {
+  const parents = [];
+  for (let at = element; at; at = at.parentElement) parents.push(at);
+  const paper = parents.map((at) => channels(getComputedStyle(at).backgroundColor)).find((colour) => colour[3] > 0);
+  const opacity = parents.reduce((all, at) => all * getComputedStyle(at).opacity, 1);
+  const ink = channels(getComputedStyle(element).color).map((c, i) => c * opacity + paper[i] * (1 - opacity));
+  const [low, high] = [light(ink), light(paper)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+};
+"""
+SHADES = """
+(() => {
+  const cell = document.querySelector(".matrix button small"), found = [];
+  for (let p = 0; p <= 1000; p++) {
+    cell.parentElement.style.setProperty("--p", `${p / 10}%`);
+    found.push(contrast(cell));
+  }
+  return found;
+})()
+"""
+TEXTS = """
+[...document.querySelectorAll("body *")].filter((e) => e.checkVisibility() && !e.closest("svg") &&
+  [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()))
+  .map((e) => [contrast(e), e.outerHTML.slice(0, 99)])
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    with Browser(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+def opened(browser, place, *, scheme="light", media="", width=1200):
+    """The page in a window, as the system would have it."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.send("Emulation.setEmulatedMedia", media=media, features=features)
+    browser.size(width, 800)
+    browser.open(place.as_uri())
+
+
+@pytest.fixture(scope="module")
+def report_page(run):
+    return run / "report" / html.PAGE
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_can_be_read(browser, report_page, scheme):
+    """WCAG 2.2, 1.4.3: a contrast of 4.5 or more, for all text and for every shade of the confusion matrix."""
+    opened(browser, report_page, scheme=scheme)
+    browser.ask(CONTRAST.replace("const ", "var "))
+    found = browser.ask(TEXTS)
+    assert len(found) > 500 and [row for row in found if row[0] < 4.5] == []
+    browser.ask("document.querySelector('.share').click()")  # percent, the smallest text
+    shades = browser.ask(SHADES)
+    assert len(shades) == 1001 and min(shades) >= 4.5, (shades.index(min(shades)) / 10, min(shades))
+
+
+def test_a_phone_shows_the_whole_width_and_the_heading_that_was_chosen(browser, report_page):
+    for width in (320, 390, 600, 800, 1200):
+        opened(browser, report_page, width=width)
+        assert browser.ask("document.documentElement.scrollWidth") == width
+        browser.ask("document.querySelector('a[href=\"#training\"]').click()")
+        under = browser.ask(
+            "[document.querySelector('#training h2').getBoundingClientRect().top, "
+            "document.querySelector('nav').getBoundingClientRect().bottom]"
+        )
+        assert under[0] >= max(0, under[1]), (width, under)
+
+
+def test_on_paper_panels_have_names_and_colours_are_light(browser, report_page):
+    opened(browser, report_page, scheme="dark", media="print")
+    shown = browser.ask(
+        "[...document.querySelectorAll('#classes h3, #classes table')].filter((e) => e.checkVisibility())"
+        ".map((e) => e.tagName === 'H3' ? e.textContent : e.tagName)"
+    )
+    assert shown == ["test", "TABLE", "val", "TABLE"]
+    assert browser.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    opened(browser, report_page, scheme="dark")
+    assert browser.ask("document.querySelector('#classes h3').checkVisibility()") is False, "the tab says it"
+
+
+def test_the_keyboard_sorts_and_reaches_what_is_scrolled(browser, report_page):
+    opened(browser, report_page)
+    for key, code, order in ((" ", 32, "descending"), ("Enter", 13, "ascending")):
+        browser.ask("document.querySelector('#classes th:nth-child(4) button').focus()")
+        browser.press(key, code)
+        assert browser.ask("document.querySelector('#classes th:nth-child(4)').ariaSort") == order
+    regions = "[...document.querySelectorAll('.scroll')]"
+    assert browser.ask(f"{regions}.every((e) => e.tabIndex === 0 && e.role === 'region' && e.ariaLabel)")
+    assert browser.ask(f"{regions}.length") > 8
+    loose = "[...document.querySelectorAll('body *')].filter((e) => getComputedStyle(e).overflowX === 'auto')"
+    assert browser.ask(f"{loose}.every((e) => e.matches('.scroll, dialog'))")
+
+
+def test_a_page_of_pictures_is_dark_where_the_system_is(browser, tmp_path):
+    split = Split("test", np.zeros((1, 8, 8, 3), np.uint8), np.eye(2)[:1], np.ones(1), np.array(["a.png"]))
+    card = gallery.Card(record=(split, 0), title="angry", text="label: sad", id="a.png")
+    gallery.write(tmp_path / "page.html", title="Label errors", intro="One.", groups=[[card]])
+    for scheme, colour in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 24, 29)")):
+        opened(browser, tmp_path / "page.html", scheme=scheme)
+        assert browser.ask("getComputedStyle(document.body).backgroundColor") == colour
+    assert browser.ask("document.querySelectorAll('main img').length") == 1
+    assert ("main", "") in browser.accessible()

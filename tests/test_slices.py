@@ -114,6 +114,16 @@ def test_corruptions_are_deterministic_and_grow(name):
     assert change == sorted(change) and change[0] > 0.5
 
 
+def test_ordered_groups_stand_in_their_order_and_others_by_size():
+    sizes = {"1: 2 to 5 px": 9, "10: 90 px": 7, "2: 6 px": 8, "?": 30}
+    shown = [name for name, _ in slices.in_order(sizes, int, most=9)]
+    assert shown == ["1: 2 to 5 px", "2: 6 px", "10: 90 px", "?"]
+    assert [name for name, _ in slices.in_order(sizes, int, most=3)] == ["1: 2 to 5 px", "2: 6 px", "?"]
+    ages = {"-1": 5, "30-39": 1, "4.5": 2, "4": 3}
+    assert [name for name, _ in slices.in_order(ages, int, most=9)] == ["-1", "4", "4.5", "30-39"]
+    assert [name for name, _ in slices.in_order({"a": 1, "b": 3, "3": 2}, int, most=9)] == ["b", "3", "a"]
+
+
 def test_corruptions_by_hand():
     grey = np.full((10, 10, 3), 100, np.uint8)
     assert (corruptions.corrupt(grey, "brightness", 2, position=0) == 151).all()  # 100 + .2 x 255

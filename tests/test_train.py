@@ -76,6 +76,10 @@ def test_a_run_leaves_everything_behind(finished):
     ):
         assert (finished / name).stat().st_size > 0, name
     assert list((finished / "tensorboard").glob("*tfevents*"))
+    events = b"".join(path.read_bytes() for path in (finished / "tensorboard").glob("*tfevents*"))
+    for name in ("confusion", "per-class", "reliability", "risk-coverage"):
+        assert all(events.count(f"report/{split}/{name}".encode()) == 1 for split in ("val", "test")), name
+    assert events.count(b"report/history") == 1, "every figure of the report is in TensorBoard too"
     numbers = json.loads((finished / "report/test.json").read_text())
     assert numbers["accuracy"] >= 0.9 and numbers["class_names"] == ["blue", "green", "red"]
     train_rows = [r for r in rows(finished) if r["kind"] == "train"]

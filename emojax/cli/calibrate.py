@@ -247,5 +247,5 @@ def _text(name: str, row: Mapping[str, Any]) -> str:
     from emojax.cli import runs
     from emojax.report.decisions import compared, decided_text
 
-    table = runs.markdown(["Number", "As trained", "After", "Change"], compared(row))
+    table = runs.markdown(*compared(row))
     return f"\n{name}; brackets are 95 % intervals\n{table}\n{decided_text(row['after'])}"

@@ -38,8 +38,8 @@ def main(arguments: list[str]) -> int:
     ]
     sys.stdout.write(runs.markdown(titles, rows) + "\n\n")
     sys.stdout.write(
-        f"Clear: told from chance with all {len(rows)} rows taken together; two equally good models have any clear row "
-        f"in about {100 * comparison.LEVEL:g} of 100 comparisons. Each interval is of its row alone.\n"
+        f"Clear: told from chance with all {len(rows)} rows taken together; two equally good models had any clear row "
+        "in 5 to 9 of 100 comparisons (docs/evaluation.md). Each interval is of its row alone.\n"
     )
     first, second = _short(folders)
     verdict = (
@@ -69,12 +69,14 @@ def _short(folders: list[Path]) -> list[str]:
 
 
 def _row(name: str, row) -> list[str]:
+    from emojax import comparison
+
     return [
         name,
         f"{row.a:.4f}",
         f"{row.b:.4f}",
         f"{row.b - row.a:+.4f}",
         f"{row.low:+.4f} to {row.high:+.4f}",
-        f"{row.p:.3f}",
+        comparison.shown(row.p),
         "clear" if row.clear else "",
     ]

@@ -163,7 +163,7 @@ def _findings(dataset: Dataset, found: Audit) -> dict[str, list[Any]]:
 _TITLES = {
     "unreadable": "unreadable images",
     "sizes": "odd sizes",
-    "brightness": "very dark or bright",
+    "brightness": "odd brightness",
     "flat": "show nothing",
     "same_bytes": "copies, same bytes",
     "changed_copies": "copies, changed",

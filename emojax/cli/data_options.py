@@ -10,7 +10,7 @@ from emojax.cli import runs
 if TYPE_CHECKING:
     from emojax.config import DataConfig
 
-EPILOG = "With --config, --config.KNOB=VALUE changes the recipe, as for emojax train."
+EPILOG = "--config.data.KNOB=VALUE says how the data are read, with a recipe or without one, as for emojax train."
 
 
 def add(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -22,15 +22,15 @@ def add(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, DataConfig]:
-    """(options, the data that they name). Raises `ConfigError` for overrides without a recipe."""
+    """(options, the data that they name). Raises `ConfigError` for knobs that no data have."""
     options, overrides = runs.parse(parser, arguments)
-    from emojax.config import DataConfig
+    from emojax.config import Config, DataConfig
     from emojax.errors import ConfigError
-    from emojax.main import config_from
+    from emojax.main import config_from, with_knobs
 
     options.data = options.data or options.path
-    if overrides and options.data:
-        raise ConfigError(f"{parser.prog}: {overrides[0]} needs a recipe: give --config instead of --data")
     if options.data:
-        return options, DataConfig(path=options.data)
+        if other := [text for text in overrides if not text.startswith("--config.data.")]:
+            raise ConfigError(f"{parser.prog}: {other[0]} needs a recipe: --data takes --config.data.KNOB=VALUE only")
+        return options, with_knobs(Config(data=DataConfig(path=options.data)), list(overrides)).data
     return options, config_from([f"--config={options.config}", *overrides]).data

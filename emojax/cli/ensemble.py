@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", default="", help="CSV file for the ensemble's predictions; default: only print")
     options = parser.parse_args(arguments)
 
-    from emojax import combine, metrics, predictions_csv, workdir
+    from emojax import combine, intervals, metrics, predictions_csv, workdir
     from emojax.cli import runs
     from emojax.errors import ConfigError
 
@@ -51,12 +51,18 @@ def main(arguments: list[str]) -> int:
     names, predictions, classes = zip(*members, strict=True)
     together = combine.combine(predictions, how=options.average, class_names=classes, names=names)
     judged = [metrics.evaluate(item, classes[0]) for item in (*predictions, together)]
+    bounds = [intervals.of(item).numbers for item in (*predictions, together)]
     rows = [
-        [name, *(f"{100 * report.number(key):.1f}" for key in runs.NUMBERS), f"{report.loss:.4f}", f"{report.n:,}"]
-        for name, report in zip([*names, "ensemble"], judged, strict=True)
+        [
+            name,
+            *(runs.bracketed(report.number(key), limits[key]) for key in runs.NUMBERS),
+            runs.bracketed(report.loss, limits["loss"], percent=False),
+            f"{report.n:,}",
+        ]
+        for name, report, limits in zip([*names, "ensemble"], judged, bounds, strict=True)
     ]
     titles = [f"on {options.split}", *(f"{metrics.text(key)} %" for key in runs.NUMBERS), "loss", "images"]
-    sys.stdout.write(runs.markdown(titles, rows) + "\n")
+    sys.stdout.write(runs.markdown(titles, rows) + f"\n\n{runs.BRACKETS}\n")
     if options.split == "test":  # whoever picks members by such a table has chosen on test
         for place in options.workdirs:
             command = f"emojax ensemble {shlex.join(arguments)}"

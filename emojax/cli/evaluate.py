@@ -187,15 +187,18 @@ def _per_view(classifier: Classifier, dataset: Dataset, name: str, crossing: Cro
 def _text(name: str, judged: Report, bounds: Intervals) -> str:
     """One split as aligned plain text, with 95 % intervals."""
     from emojax import metrics
+    from emojax.report import page
 
-    wide = max(map(len, judged.class_names))
+    wide = max(map(len, ("class", *judged.class_names)))
     lines = [f"{name}: {judged.n:,} images"]
     for key, value in judged.numbers().items():
         low, high = bounds.numbers[key]
         lines.append(f"  {metrics.text(key):<18} {value:.4f}  95 %: {low:.4f} to {high:.4f}")
-    lines += [f"  {'class':<{wide}}  precision  recall     F1  support"]
-    lines += [
-        f"  {row.name:<{wide}}  {row.precision:>9.3f}  {row.recall:>6.3f}  {row.f1:>5.3f}  {row.support:>7g}"
-        for row in judged.per_class
-    ]
+    titles = "  ".join(f"{title:>9}  {'95 %':<14}" for title in ("precision", "recall", "F1"))
+    lines += [f"  {'class':<{wide}}  {titles}  support"]
+    for row, found in zip(judged.per_class, bounds.per_class, strict=True):
+        cells = "  ".join(
+            f"{getattr(row, key):>9.3f}  {page.fractions(found[key]):<14}" for key in ("precision", "recall", "f1")
+        )
+        lines.append(f"  {row.name:<{wide}}  {cells}  {row.support:>7g}")
     return "\n".join(lines)

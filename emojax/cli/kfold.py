@@ -11,7 +11,7 @@ import numpy as np
 
 from emojax.cli import runs
 from emojax.config import DataConfig
-from emojax.errors import ConfigError
+from emojax.errors import ConfigError, TrainingError
 
 CAVEAT = "each model's epoch was chosen on its own fold, so these numbers are a little too good"
 
@@ -36,10 +36,16 @@ def main(arguments: list[str]) -> int:
     _check_counts(config.data, options.folds)
     runs.make_folder(folder)
     places = [folder / f"fold{i + 1}" for i in range(options.folds)]
-    for i, place in enumerate(places):
-        sys.stderr.write(f"\nfold {i + 1} of {options.folds}\n")
-        fold = (f"--config.data.folds={options.folds}", f"--config.data.fold={i}")
-        runs.train(runs.Run(options.config, place, (*overrides, *fold)))
+    wanted = [
+        runs.Run(options.config, place, (*overrides, f"--config.data.folds={options.folds}", f"--config.data.fold={i}"))
+        for i, place in enumerate(places)
+    ]
+    ended = runs.train_all(wanted, jobs=1)
+    if lost := [place.name for place, whole in zip(places, ended, strict=True) if not whole]:
+        raise TrainingError(
+            f"diverged: {', '.join(lost)}; predictions of every record need all folds. The others are finished: "
+            f"{folder}/fold*/report"
+        )
     _combine(folder, places, arguments)
     return 0
 
@@ -59,7 +65,7 @@ def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
     found = [predictions_csv.of_run(place, "val") for place in places]
     names = found[0][1]
     whole = combine.out_of_fold([predictions for predictions, _ in found])
-    judged = metrics.evaluate(whole, names)
+    judged, bounds = metrics.evaluate(whole, names), intervals.of(whole)
     predictions_csv.write(folder / "out-of-fold.csv", whole, names)
     first = runs.numbers(places[0], "val")
     info = report.RunInfo(
@@ -76,19 +82,25 @@ def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
         folder / "report",
         split="all",
         report=judged,
-        bounds=intervals.of(whole),
+        bounds=bounds,
         predictions=whole,
         history=[],
         run=info,
     )
     reports = [runs.numbers(place, "val") for place in places]
     rows = [
-        [place.name, *(f"{100 * numbers[key]:.1f}" for key in runs.NUMBERS), f"{numbers['n']:,}"]
+        [
+            place.name,
+            *(runs.bracketed(numbers[key], numbers["intervals"][key]) for key in runs.NUMBERS),
+            f"{numbers['n']:,}",
+        ]
         for place, numbers in zip(places, reports, strict=True)
     ]
     rows.append(["mean ± std", *(runs.mean_std([r[key] for r in reports]) for key in runs.NUMBERS), ""])
-    rows.append(["out of fold", *(f"{100 * judged.number(key):.1f}" for key in runs.NUMBERS), f"{judged.n:,}"])
+    pooled = [runs.bracketed(judged.number(key), bounds.numbers[key]) for key in runs.NUMBERS]
+    rows.append(["out of fold", *pooled, f"{judged.n:,}"])
     titles = ["fold", *(f"{metrics.text(key)} %" for key in runs.NUMBERS), "images"]
     sys.stdout.write(
-        runs.markdown(titles, rows) + f"\n\n{CAVEAT}\nout-of-fold predictions: {folder / 'out-of-fold.csv'}\n"
+        f"{runs.markdown(titles, rows)}\n\n{runs.BRACKETS}\n{CAVEAT}\n"
+        f"out-of-fold predictions: {folder / 'out-of-fold.csv'}\n"
     )

@@ -157,6 +157,17 @@ def mean_std(values: Sequence[float], *, percent: bool = True) -> str:
     return f"{mean} ± {scale * statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
+BRACKETS = "Brackets are 95 % intervals."
+"""Below a table with `bracketed` numbers."""
+
+
+def bracketed(value: float, bounds: Sequence[float], *, percent: bool = True) -> str:
+    """`61.3 [58.9, 63.6]`."""
+    scale, digits = (100, 1) if percent else (1, 3)
+    number, low, high = (f"{scale * x:.{digits}f}" for x in (value, *bounds))
+    return f"{number} [{low}, {high}]"
+
+
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose source is aligned, so that it reads well in a terminal too; the first column is text."""
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]

@@ -124,19 +124,23 @@ class _Sweep:
             raise TrainingError("the sweep has no finished trial")
         best, knobs = self._study.best_trial, self._study.best_trial.user_attrs["knobs"]
         first = runs.config(self._options.config, self._overrides).seed
-        confirmed = []
-        for seed in range(first + 1, first + 1 + self._options.confirm):
-            sys.stderr.write(f"\nthe winner with the fresh seed {seed}\n")
-            run = runs.Run(
+        seeds = range(first + 1, first + 1 + self._options.confirm)
+        (self._folder / "winners").mkdir(exist_ok=True)
+        again = [
+            runs.Run(
                 self._options.config, self._folder / "winners" / f"{self._place(knobs).name}-seed{seed}",
                 (*self._overrides, *_flags(knobs), f"--config.seed={seed}"),
-            )  # fmt: skip
-            run.workdir.parent.mkdir(exist_ok=True)
-            runs.train(run)
-            confirmed.append(
-                {"seed": seed, "folder": run.workdir.name, **{s: runs.numbers(run.workdir, s) for s in ("val", "test")}}
             )
-        text = self._page(complete, confirmed)
+            for seed in seeds
+        ]  # fmt: skip
+        confirmed, lost = [], []
+        for seed, run, ended in zip(seeds, again, runs.train_all(again, jobs=1), strict=True):
+            if ended:
+                judged = {split: runs.numbers(run.workdir, split) for split in ("val", "test")}
+                confirmed.append({"seed": seed, "folder": run.workdir.name, **judged})
+            else:
+                lost.append(seed)
+        text = self._page(complete, confirmed, lost)
         shown = [
             {"value": value, "knobs": trial.user_attrs["knobs"], "folder": trial.user_attrs["folder"]}
             for value, trial in complete
@@ -154,6 +158,7 @@ class _Sweep:
                     if _DIVERGED in trial.user_attrs
                 ],
                 "confirmed": confirmed,
+                "confirmed_diverged": lost,
             },
         )
         write_text(self._folder / "sweep.md", text + "\n")
@@ -214,7 +219,9 @@ class _Sweep:
         tried = {json.dumps(trial.user_attrs["knobs"], sort_keys=True) for trial in self._trials()}
         return len(tried) >= math.prod(len(part.values) for part in self._parts)
 
-    def _page(self, complete: list[tuple[float, FrozenTrial]], confirmed: list[dict[str, Any]]) -> str:
+    def _page(
+        self, complete: list[tuple[float, FrozenTrial]], confirmed: list[dict[str, Any]], lost: Sequence[int]
+    ) -> str:
         lower = self._study.direction.name == "MINIMIZE"
         ranked = sorted(complete, key=lambda row: row[0] if lower else -row[0])
         knobs = [part.knob for part in self._parts]
@@ -240,6 +247,10 @@ class _Sweep:
                 lines.append(
                     f"Test {self._metric}, which the search never saw: {runs.mean_std(tested, percent=percent)}."
                 )
+        if lost:
+            lines.append(
+                f"The winner diverged with the fresh seeds {', '.join(map(str, lost))}: it is not to be relied on."
+            )
         return "\n".join(lines)
 
 

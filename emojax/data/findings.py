@@ -12,7 +12,7 @@ from emojax.types import Dataset, Found
 KINDS = {
     "unreadable": "unreadable",
     "sizes": "odd size",
-    "brightness": "very dark or bright",
+    "brightness": "odd brightness",
     "flat": "show nothing",
     "same_bytes": "copies of another in the split, same bytes",
     "leaks": "leaked: the picture is also in an earlier split",

@@ -1,4 +1,4 @@
-"""Pictures that stand out: of odd size, very dark or bright, or showing nothing."""
+"""Pictures that stand out: of odd size, far darker or brighter than most, or showing nothing."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def write(
     predictions: Predictions,
     history: Sequence[Mapping[str, Any]],
     run: RunInfo,
-) -> None:
+) -> dict[str, Any]:
     """Writes SPLIT.json, SPLIT.md, SPLIT-predictions.csv, the figures, and summary.md over all splits written so far.
 
     Every file is written in one step; summary.md comes last, so that what it links to exists.
@@ -58,20 +58,24 @@ def write(
       predictions: what they were computed from.
       history: rows of metrics.jsonl, as `Monitor.history` returns them.
       run: where the result comes from.
+
+    Returns:
+      The matplotlib figures by what they show, for who shows them elsewhere too.
     """
     folder = Path(folder)
     chosen = (run.selected_by, run.step) if run.selected_by else None
-    write_bytes(folder / "history.png", figures.png(plots.history(history, chosen=chosen)))
-    figure = plots.confusion(report, title=f"Confusion matrix, {split}")
-    write_bytes(folder / f"{split}-confusion.png", figures.png(figure))
-    figure = plots.per_class(report, title=f"Precision, recall and F1 per class, {split}")
-    write_bytes(folder / f"{split}-per-class.png", figures.png(figure))
     sure, order = calibration.measure(predictions), selective.measure(predictions)
-    figure = decision_plots.reliability({run.decision or "as trained": sure}, title=f"Reliability, {split}")
-    write_bytes(folder / f"{split}-reliability.png", figures.png(figure))
     curves = {"this model": (selective.curve(predictions), order)}
-    figure = decision_plots.risk_coverage(curves, title=f"Risk and coverage, {split}")
-    write_bytes(folder / f"{split}-risk-coverage.png", figures.png(figure))
+    drawn = {
+        "history": plots.history(history, chosen=chosen),
+        "confusion": plots.confusion(report, title=f"Confusion matrix, {split}"),
+        "per-class": plots.per_class(report, title=f"Precision, recall and F1 per class, {split}"),
+        "reliability": decision_plots.reliability({run.decision or "as trained": sure}, title=f"Reliability, {split}"),
+        "risk-coverage": decision_plots.risk_coverage(curves, title=f"Risk and coverage, {split}"),
+    }
+    for name, figure in drawn.items():
+        file = "history.png" if name == "history" else f"{split}-{name}.png"
+        write_bytes(folder / file, figures.png(figure))
     groups = slices.judge(predictions)
     more = {"calibration": sure.to_json(), "selective": order.to_json(), "slice_tests": slices.to_json(groups)}
     leaks = stamp(split, predictions, report.class_names, leaked=run.leaked)
@@ -80,6 +84,7 @@ def write(
     text = page.page(split, report, bounds, predictions, run, leaks, decisions.section(split, sure, order), groups)
     write_text(folder / f"{split}.md", text)
     write_text(folder / "summary.md", page.index(_numbers(folder)))
+    return drawn
 
 
 def write_data(folder: Path, dataset: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -56,8 +57,7 @@ def calibrate_page(content: Mapping[str, Any]) -> str:
             if split == "val"
             else "Never used for any choice."
         )
-        titles = ["Number", "As trained", "After", "Change"]
-        parts += [f"## On {split}", about, table(titles, compared(found))]
+        parts += [f"## On {split}", about, table(*compared(found))]
         parts += [decided_text(found["after"])]
         parts += [f"![Reliability](calibration-{split}.png)", f"![Risk and coverage](calibration-{split}-risk.png)"]
     parts += ["## The frontier on val", "![Frontier](calibration-frontier.png)", DEFINITIONS]
@@ -141,15 +141,17 @@ def _plain(interval: Interval) -> tuple[str, str]:
     return f"{interval.value:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"
 
 
-def compared(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """(number, as trained, after, change) of one split of calibration.json, with 95 % intervals in brackets."""
-    rows = []
+def compared(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """(titles, rows) of one split of calibration.json: number, as trained, after, change, with 95 % intervals in
+    brackets; without the last two where nothing has changed."""
+    titles, rows = ["Number", "As trained", "After", "Change"], []
     for title, key, read in _COMPARED:
         show = _points if read is _error_of or key in _PERCENT else _digits
         before, after = (_bracketed(read(found[when], key), show) for when in ("before", "after"))
-        change = _bracketed(found["change"][key], lambda x, show=show: f"{'+' if x > 0 else ''}{show(x)}")
-        rows.append((title, before, after, change))
-    return rows
+        rows.append((title, before, after, _bracketed(found["change"][key], functools.partial(_signed, show))))
+    if not any(change[end] for change in found["change"].values() for end in ("value", "low", "high")):
+        return titles[:2], [row[:2] for row in rows]
+    return titles, rows
 
 
 def _error_of(values: Mapping[str, Any], key: str) -> Mapping[str, float]:
@@ -168,6 +170,12 @@ def _number_of(values: Mapping[str, Any], key: str) -> Mapping[str, float]:
 def _bracketed(value: Mapping[str, float], show: Callable[[float], str]) -> str:
     chance = f", by chance {show(value['chance'])}" if "chance" in value else ""
     return f"{show(value['value'])} [{show(value['low'])}, {show(value['high'])}]{chance}"
+
+
+def _signed(show: Callable[[float], str], value: float) -> str:
+    """With its sign, unless what is shown is zero."""
+    text = show(abs(value))
+    return text if text == show(0.0) else f"{'+' if value > 0 else '-'}{text}"
 
 
 def _points(value: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from emojax.data.findings import KINDS
 from emojax.report.html_sections import Contents, joined
-from emojax.report.page import MOST, TITLES, shown
+from emojax.report.page import MOST, TITLES, shown, shown_bounds
 
 LOOKED = (
     "Images that cannot be read took no part and are not counted among the others. Copies across splits were found "
@@ -57,17 +57,32 @@ def _stamps(contents: Contents) -> list[tuple[str, str, str]]:
 
 
 def _without(macros: Any, contents: Contents) -> Any:
-    """All numbers with and without the leaked images; nothing where none leaked."""
+    """All numbers with and without the leaked images, with their intervals; nothing where none leaked."""
     rows = []
     for name, content in contents.items():
-        without = (content.get("leak_check") or {}).get("numbers_without") or {}
-        rows += [
-            (f"{name}: {TITLES[key]}", shown(key, content[key]), shown(key, value)) for key, value in without.items()
-        ]
+        leaks = content.get("leak_check") or {}
+        if without := leaks.get("numbers_without"):
+            left = f"{content['n'] - leaks['leaked']:,}"
+            rows.append((f"{name}: Images", f"{content['n']:,}", "", left, ""))
+            rows += [
+                (
+                    f"{name}: {TITLES[key]}",
+                    shown(key, content[key]),
+                    _bounds(key, content.get("intervals")),
+                    shown(key, value),
+                    _bounds(key, leaks.get("bounds_without")),
+                )
+                for key, value in without.items()
+            ]
     if not rows:
         return ""
-    table = macros.table(["Number", "With leaked images", "Without"], rows)
+    table = macros.table(["Number", "With leaked images", "95 %", "Without", "95 %"], rows)
     return joined([macros.heading("What leaks change"), table])
+
+
+def _bounds(key: str, intervals: Mapping[str, Any] | None) -> str:
+    """A dash for a report of an emojax that wrote none."""
+    return shown_bounds(key, (intervals or {}).get(key, (None, None)))
 
 
 def _examples(findings: Mapping[str, Any]) -> list[tuple[str, int, str]]:

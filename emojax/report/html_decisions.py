@@ -31,7 +31,7 @@ def calibrated(macros: Any, report: Path) -> Any:
             for title, key in (("as trained", "before"), ("after", "after"))
         }
         drawn = decision_plots.reliability(panels, title=f"Reliability, {name}")
-        table = macros.table(["Number", "As trained", "After", "Change"], compared(found))
+        table = macros.table(*compared(found))
         about = (
             "Cross-fitted: every image is judged by a decision that was fitted on others."
             if name == "val"

@@ -22,6 +22,7 @@ from emojax import (
     plots,
     predictions_csv,
     selective,
+    slices as slices_lib,
     workdir,
 )
 from emojax.errors import DataError, EmojaxError
@@ -57,7 +58,7 @@ def slices(macros: Any, contents: Contents) -> Any:
             if len(values) < 2:  # one group is the whole split
                 continue
             rows = []
-            for value, s in sorted(values.items(), key=lambda item: -item[1]["n"])[:MOST]:
+            for value, s in slices_lib.in_order(values, lambda s: s["n"], most=MOST):
                 test = tested.get((column, value))
                 limits = shown_bounds("accuracy", (test["low"], test["high"])) if test else ""
                 worse = f"yes, p = {test['p']:.2g}" if test and test["worse"] else ""
@@ -184,7 +185,7 @@ def _change(title: str, row: comparison.Difference, n: int, key: str) -> tuple[s
     points, unit = (100, " points") if key in PERCENT else (1, "")
     form = ".1f" if key in PERCENT else f".{html_split.places(n)}f"
     change, low, high = (f"{points * value:+{form}}" for value in (row.b - row.a, row.low, row.high))
-    return title, *values, f"{change}{unit}", f"{low} to {high}", f"{row.p:.3f}", "clear" if row.clear else ""
+    return title, *values, f"{change}{unit}", f"{low} to {high}", comparison.shown(row.p), "clear" if row.clear else ""
 
 
 def _flat(value: Mapping[str, Any]) -> list[str]:

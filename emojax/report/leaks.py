@@ -19,6 +19,7 @@ class Stamp:
       checked: someone looked.
       leaked: images that show a picture of an earlier split.
       accuracy: of all images.
+      left: images that are not leaked.
       numbers_without: numbers of the report without the leaked images, {} where none leaked or nothing is left.
       bounds_without: their 95 % intervals.
     """
@@ -26,18 +27,26 @@ class Stamp:
     checked: bool
     leaked: int = 0
     accuracy: float = 0.0
+    left: int = 0
     numbers_without: Mapping[str, float] = dataclasses.field(default_factory=dict)
     bounds_without: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def text(self) -> str:
-        """`leak-checked`, `not leak-checked`, or the accuracy with and without the leaked images."""
+        """`leak-checked`, `not leak-checked`, or the accuracy with and without the leaked images, the latter with its
+        95 % interval."""
         if not self.checked:
             return "not leak-checked"
         if not self.leaked:
             return "leak-checked"
-        without = f"{self.numbers_without['accuracy']:.4f}" if self.numbers_without else "nothing left"
-        return f"{self.leaked:,} leaked: accuracy {self.accuracy:.4f} with, {without} without them"
+        counted = f"{self.leaked:,} leaked: accuracy {self.accuracy:.4f} with"
+        if not self.numbers_without:
+            return f"{counted}, nothing left without them"
+        low, high = self.bounds_without["accuracy"]
+        return (
+            f"{counted}, {self.numbers_without['accuracy']:.4f} (95 %: {low:.4f} to {high:.4f}) "
+            f"without them, {self.left:,} left"
+        )
 
 
 def stamp(
@@ -59,7 +68,8 @@ def stamp(
         return Stamp(checked=True)
     rest: Mapping[str, float] = {}
     bounds: Mapping[str, tuple[float, float]] = {}
-    if (predictions.weight[clean] > 0).any():
-        left = predictions.take(clean)
+    left = predictions.take(clean & (predictions.weight > 0))
+    if len(left.weight):
         rest, bounds = metrics.evaluate(left, class_names).numbers(), intervals.of(left).numbers
-    return Stamp(True, count, metrics.evaluate(predictions, class_names).accuracy, rest, bounds)
+    accuracy = metrics.evaluate(predictions, class_names).accuracy
+    return Stamp(True, count, accuracy, len(left.weight), rest, bounds)

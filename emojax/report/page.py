@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emojax import slices as slices_lib
 from emojax.intervals import Intervals
 from emojax.metrics import NUMBERS, WEAK_F1, Report
 from emojax.progress import duration
@@ -93,7 +94,8 @@ def stamped(leaks: Stamp | None) -> str:
         return ""
     if not leaks.numbers_without:
         return f"**{escape(leaks.text)}**"
-    rows = [
+    rows = [("Images", f"{leaks.left:,}", "")]
+    rows += [
         (TITLES[name], shown(name, value), shown_bounds(name, leaks.bounds_without[name]))
         for name, value in leaks.numbers_without.items()
     ]
@@ -136,13 +138,13 @@ def fractions(bounds: Sequence[float]) -> str:
 
 
 def slices(report: Report, groups: Sequence[Group]) -> str:
-    """One table per slice column, largest groups first, those marked that are worse; nothing without slice columns."""
+    """One table per slice column, those groups marked that are worse; nothing without slice columns."""
     tested, parts = {(g.column, g.value): g for g in groups}, []
     for column, values in report.slices.items():
         if len(values) < 2:  # one group is the whole split
             continue
         rows = []
-        for value, numbers in sorted(values.items(), key=lambda item: -item[1].n)[:MOST]:
+        for value, numbers in slices_lib.in_order(values, lambda numbers: numbers.n, most=MOST):
             test = tested.get((column, value))
             rows.append(
                 (

@@ -83,8 +83,6 @@ for (const table of document.querySelectorAll(".sortable")) {
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
       table.tBodies[0].append(...rows);
     };
-    head.tabIndex = 0;
-    head.addEventListener("click", sort);
-    head.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(); });
+    head.querySelector("button")?.addEventListener("click", sort);
   });
 }
