@@ -31,8 +31,8 @@ class Copies:
       names: the splits.
       content: int64 [N], number of the record's content.
       pairs: contents that show one picture although their bytes differ.
-      alike: contents of different classes that look the same, and may be two pictures: two drawings that differ in
-        little but what they express. They are no copies, no leaks and no conflicts.
+      alike: drawings of different classes that look the same, and may be two pictures that differ in little but what
+        they express. They are no copies, no leaks and no conflicts.
       outliers: contents that stand out.
     """
 
@@ -83,7 +83,8 @@ def find(
 ) -> Copies:
     """Looks at one record of each content and searches for copies.
 
-    Pairs of contents that have no class (the strongest of the label) in common are copies only if that is certain.
+    Pairs of drawings that have no class (the strongest of the label) in common are copies only if that is certain.
+    Photographs that look the same are copies, whatever their classes: then one of the labels is wrong.
 
     Args:
       digests: split -> a digest of the bytes of each record.
@@ -120,12 +121,12 @@ def find(
 
 
 def _sorted_out(pairs: Pairs, content: np.ndarray, label: np.ndarray) -> tuple[Pairs, Pairs]:
-    """(copies, pairs of different classes that only look the same); `label` int [N], the records' classes."""
+    """(copies, drawings of different classes that only look the same); `label` int [N], the records' classes."""
     classes: dict[int, set[int]] = {int(i): set() for i in np.unique(pairs.index)}
     for i in np.flatnonzero(np.isin(content, pairs.index)).tolist():
         classes[int(content[i])].add(int(label[i]))
     shared = np.array([bool(classes[i] & classes[j]) for i, j in pairs.index.tolist()], bool)
-    same = shared | alignment.certain(pairs.detail, pairs.worst)
+    same = shared | ~pairs.drawn | alignment.certain(pairs.detail, pairs.worst)
     return pairs.take(same), pairs.take(~same)
 
 
@@ -151,7 +152,7 @@ def leaks_into(
 
     Args:
       names: the splits of `other` to look at; both data sets were read with the digests of their images.
-      labels: both have the same classes, so that a difference of class tells two similar pictures apart, see `find`.
+      labels: both have the same classes, so that a difference of class tells two similar drawings apart, see `find`.
       cache: as for `find`.
     """
 
@@ -205,8 +206,9 @@ def _load(cache: Path | None, key: str) -> tuple[Pairs, Outliers] | None:
         if stored.get("key") != key:
             return None
         index = np.array(stored["index"], np.int64).reshape(-1, 2)
-        numbers = (np.array(stored[name], np.float32) for name in ("detail", "worst"))
-        pairs = Pairs(index, np.array(stored["mirrored"], bool), *numbers)
+        detail, worst = (np.array(stored[name], np.float32) for name in ("detail", "worst"))
+        mirrored, drawn = (np.array(stored[name], bool) for name in ("mirrored", "drawn"))
+        pairs = Pairs(index, mirrored, detail, worst, drawn)
         sizes, brightness = ({int(i): str(t) for i, t in stored[name].items()} for name in ("sizes", "brightness"))
         return pairs, Outliers(sizes, brightness, tuple(map(int, stored["flat"])))
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
