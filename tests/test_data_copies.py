@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import time
 
 import numpy as np
@@ -348,10 +349,33 @@ def test_leaks_into_other_data(folder):
     for labels in (True, False):
         leaked, notes = copies.leaks_into(trained, other, ["val", "test"], labels=labels, cache=None, progress=ignore)
         assert leaked == {"val": frozenset(), "test": LEAKED}
-        assert "2 of 24 test images are also in the run's training data (1 byte for byte)" in notes
+        assert (
+            "2 of 24 test images are also in the run's training data (1 byte for byte), none more in its val" in notes
+        )
+        assert "0 of 24 val images are also in the run's training data" in notes
     whole, _ = copies.leaks_into(trained, other, ["train"], labels=True, cache=None, progress=ignore)
     assert len(whole["train"]) == 24
     assert copies.leaks_into(trained, other, [], labels=True, cache=None, progress=ignore) == ({}, ())
+
+
+def test_pictures_of_the_val_that_chose_the_weights_are_leaks_into_other_data(folder, tmp_path):
+    """Copies of the run's val, whole or in part, by any other name; its own val is judged as it is known to be."""
+    trained = data.open_dataset(DataConfig(path=str(folder)))
+    shutil.copytree(folder / "val", tmp_path / "part/val")
+    shutil.copytree(folder / "val", tmp_path / "part/test")
+    (tmp_path / "part/val/a/00.png").unlink()
+    crop = pictures.cropped(np.asarray(Image.open(folder / "val/b/00.png")), np.random.default_rng(1))
+    Image.fromarray(crop).save(tmp_path / "part/test/b/00.png")
+    shutil.copy(folder / "train/a/02.png", tmp_path / "part/test/a/99.png")
+    other = data.open_for_evaluation(DataConfig(path=str(tmp_path / "part")))
+    leaked, notes = copies.leaks_into(trained, other, ["val", "test"], labels=True, cache=None, progress=ignore)
+    assert len(leaked["val"]) == 23 and len(leaked["test"]) == 25
+    assert notes == (
+        "0 of 23 val images are also in the run's training data, 23 more in its val (23 byte for byte), which chose "
+        "the weights",
+        "1 of 25 test images are also in the run's training data (1 byte for byte), 24 more in its val (23 byte for "
+        "byte), which chose the weights",
+    )
 
 
 def test_conflicts_among_test_images_leave_none(folder):

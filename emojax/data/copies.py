@@ -60,13 +60,18 @@ class Copies:
 
     def leaked(self, *, changed: bool = True) -> np.ndarray:
         """bool [N]: a record of an earlier split has the same bytes, or (`changed`) shows the same picture."""
-        first = np.full(int(self.content.max(initial=-1)) + 1, len(self.names))
-        np.minimum.at(first, self.content, self.split)
-        earliest = first.copy()
+        hits = [self.shown_in(k, changed=changed) & (self.split > k) for k in range(len(self.names))]
+        return np.any(hits, axis=0)
+
+    def shown_in(self, split: int, *, changed: bool = True) -> np.ndarray:
+        """bool [N]: a record of split number `split` has the same bytes, or (`changed`) shows the same picture."""
+        there = np.zeros(int(self.content.max(initial=-1)) + 1, bool)
+        there[self.content[self.split == split]] = True
+        shown = there.copy()
         if changed:
             for own, other in (self.pairs.index.T, self.pairs.index.T[::-1]):
-                np.minimum.at(earliest, own, first[other])
-        return earliest[self.content] < self.split
+                np.logical_or.at(shown, own, there[other])
+        return shown[self.content]
 
     def origin(self, record: int) -> int:
         """The first record of the earliest split that shows the same picture as `record`."""
@@ -148,7 +153,9 @@ def leaks(dataset: Dataset, found: Copies) -> tuple[dict[str, frozenset[str]], t
 def leaks_into(
     trained: Dataset, other: Dataset, names: Sequence[str], *, labels: bool, cache: Path | None, progress: Progress
 ) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:
-    """({split: ids of the records of `other` that show a picture of `trained`'s train split}, a note for each split).
+    """({split: ids of the records of `other` that show a picture of `trained`'s train or val}, a note for each split).
+
+    Val counts because the weights were chosen on it; not for the run's own val: the same images by the same name.
 
     Args:
       names: the splits of `other` to look at; both data sets were read with the digests of their images.
@@ -162,18 +169,33 @@ def leaks_into(
     parts = [bare(other.splits[name]) for name in names]
     if not parts:
         return {}, ()
-    both = {"train": bare(trained.splits["train"]), "other": functools.reduce(splits.joined, parts)}
-    digests = {"train": trained.contents["train"], "other": [d for name in names for d in other.contents[name]]}
-    found = find(dataclasses.replace(trained, splits=both), digests, across=True, cache=cache, progress=progress)
+    whole = {name: bare(trained.splits[name]) for name in ("train", "val")}
+    whole["other"] = functools.reduce(splits.joined, parts)
+    digests = {name: trained.contents[name] for name in ("train", "val")}
+    digests["other"] = [digest for name in names for digest in other.contents[name]]
+    found = find(dataclasses.replace(trained, splits=whole), digests, across=True, cache=cache, progress=progress)
     ends = np.cumsum([len(part) for part in parts])[:-1]
     mine = found.split == found.names.index("other")
-    changed, same = (np.split(found.leaked(changed=kind)[mine], ends) for kind in (True, False))
+    train, same_train, val, same_val = (
+        np.split(found.shown_in(found.names.index(name), changed=changed)[mine], ends)
+        for name in ("train", "val")
+        for changed in (True, False)
+    )
     leaked, notes = {}, []
-    for name, part, hit, exact in zip(names, parts, changed, same, strict=True):
-        leaked[name] = frozenset(part.id[hit].tolist())
-        how = f" ({exact.sum():,} byte for byte)" if hit.any() else ""
-        notes.append(f"{hit.sum():,} of {len(part):,} {name} images are also in the run's training data{how}")
+    for k, (name, part) in enumerate(zip(names, parts, strict=True)):
+        own = name == "val" and sorted(other.contents[name]) == sorted(trained.contents["val"])
+        chosen = np.zeros_like(val[k]) if own else val[k] & ~train[k]
+        leaked[name] = frozenset(part.id[train[k] | chosen].tolist())
+        note = f"{train[k].sum():,} of {len(part):,} {name} images are also in the run's training data"
+        note += _exact(train[k], same_train[k])
+        if chosen.any():
+            note += f", {chosen.sum():,} more in its val{_exact(chosen, same_val[k])}, which chose the weights"
+        notes.append(note if own or chosen.any() else f"{note}, none more in its val")
     return leaked, tuple(notes)
+
+
+def _exact(hit: np.ndarray, same: np.ndarray) -> str:
+    return f" ({(hit & same).sum():,} byte for byte)" if hit.any() else ""
 
 
 def _looks(dataset: Dataset, names: Sequence[str], first: np.ndarray, split: np.ndarray, progress: Progress) -> Looks:
