@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from emojax import cli, data, intervals, metrics, report
+from emojax.cli import kfold
 from emojax.config import DataConfig
 from emojax.data import alignment, audit, copies, near_duplicates, sources, thumbnails
 from emojax.types import Dataset, Predictions, Split
@@ -167,6 +168,36 @@ def test_leaks_are_found_when_data_are_opened(folder, tmp_path, monkeypatch):
     assert (again.leaked, again.notes) == (dataset.leaked, dataset.notes)
     off = data.open_dataset(DataConfig(path=str(folder), leak_check=0))
     assert off.leaked is None and any("byte for byte" in note for note in off.notes)
+
+
+def test_copies_are_in_one_fold(folder, tmp_path, monkeypatch):
+    """Also changed ones, whatever split they come from; who resumes a fold need not look again."""
+    rng = np.random.default_rng(3)
+    for i in range(3, 11):
+        image = np.asarray(Image.open(folder / f"train/a/{i:02d}.png"))
+        Image.fromarray(pictures.cropped(image, rng)).save(folder / f"val/a/{i:02d}-again.png")
+    cache = tmp_path / "data_check.json"
+    parts = [
+        data.open_dataset(DataConfig(path=str(folder), folds=2, fold=fold), cache=cache if fold else None)
+        for fold in (0, 1)
+    ]
+    for part in parts:
+        assert part.leaked["val"] == frozenset() and any("copies in one fold" in note for note in part.notes)
+        held = set(part.splits["val"].id.tolist())
+        assert all((f"train/a/{i:02d}.png" in held) == (f"val/a/{i:02d}-again.png" in held) for i in range(3, 11))
+    assert not {*parts[0].splits["val"].id.tolist()} & {*parts[1].splits["val"].id.tolist()}
+    monkeypatch.setattr(near_duplicates, "search", None)
+    again = data.open_dataset(DataConfig(path=str(folder), folds=2, fold=1), cache=cache)
+    assert again.splits["val"].id.tolist() == parts[1].splits["val"].id.tolist()
+
+
+def test_folds_unite_what_leaked(tmp_path):
+    for i, check in enumerate(({"checked": True, "leaked": 0}, {"checked": True, "leaked": 0}, None)):
+        path = tmp_path / f"fold{i}/report/val.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"leak_check": check}))
+    places = [tmp_path / f"fold{i}" for i in range(3)]
+    assert kfold._leaked(places[:2]) == {"all": frozenset()} and kfold._leaked(places) is None
 
 
 def test_a_damaged_cache_or_other_contents_are_searched_anew(folder, tmp_path):

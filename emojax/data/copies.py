@@ -58,6 +58,13 @@ class Copies:
         roots = np.array([root(i) for i in range(len(parent))], np.int64)
         return roots[self.content]
 
+    def pictures(self, digests: Sequence[str]) -> list[str]:
+        """N digests, one for all records that show one picture: the least of theirs. `digests`: of their bytes."""
+        group, least = self.groups().tolist(), dict[int, str]()
+        for number, digest in zip(group, digests, strict=True):
+            least[number] = min(digest, least.get(number, digest))
+        return [least[number] for number in group]
+
     def leaked(self, *, changed: bool = True) -> np.ndarray:
         """bool [N]: a record of an earlier split has the same bytes, or (`changed`) shows the same picture."""
         hits = [self.shown_in(k, changed=changed) & (self.split > k) for k in range(len(self.names))]
