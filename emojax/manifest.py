@@ -37,6 +37,18 @@ def knows(workdir: Path, dataset: Dataset) -> bool:
     return False
 
 
+def holds_test(workdir: Path, contents: Iterable[str]) -> bool:
+    """Whether images with these digests are the run's test or much of it: half of either are also in the other."""
+    judged = set(contents)
+    for file in (workdir / FOLDER).glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):  # damaged: it names no test
+            rows = files.parse_json(file.read_text(encoding="utf-8")).get("test", {})
+            test = {content for content, _ in rows.values()}
+            if test and judged and 2 * len(test & judged) >= min(len(test), len(judged)):
+                return True
+    return False
+
+
 def differences(workdir: Path, fingerprint: str, dataset: Dataset) -> str:
     """What has changed since the data had `fingerprint`, in words."""
     try:

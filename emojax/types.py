@@ -210,7 +210,8 @@ class Dataset:
       digest: of the ids, labels and image contents of all splits; "" where the images were not read.
       contents: split -> N digests of its images; {} where they were not read.
       leaked: split -> ids of its records that show a picture of an earlier split ("val": of train; "test": of train or
-        val), also cropped, mirrored or encoded again; None = nobody looked.
+        val; of other data than a run's: of its train or val), also cropped, mirrored or encoded again; None = nobody
+        looked.
       group_column: slice column whose equal values (a person, a video) belong in one split; "" = none.
       findings: what was found (`data.findings.KINDS`) -> split -> records; kinds that nobody looked for are absent.
     """

@@ -24,6 +24,19 @@ def drawn(count: int, *, side: int = 48, seed: int = 0) -> np.ndarray:
     return pictures
 
 
+def photographed(count: int, *, side: int = 48, seed: int = 0) -> np.ndarray:
+    """uint8 [count, side, side]: clouds of many scales, with all grey levels of a photograph, no two alike."""
+    rng = np.random.default_rng(seed)
+    pictures = np.zeros((count, side, side), np.float32)
+    for picture in pictures:
+        for wave in (3, 6, 12, 24):
+            noise = rng.normal(size=(side // wave + 3, side // wave + 3)).astype(np.float32)
+            picture[:] += cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC) * wave**0.7
+        picture[:] += rng.normal(0, 0.2, (side, side))
+    spread = pictures.std((1, 2), keepdims=True)
+    return np.clip(128 + 50 * pictures / spread, 0, 255).astype(np.uint8)
+
+
 def faces(split: str) -> list[np.ndarray] | None:
     """uint8 [48, 48] each: real faces, or None where they are not."""
     folder = shared_data()

@@ -163,7 +163,7 @@ def test_kfold_predicts_every_record_once_and_leaves_test_alone(place, capsys):
     parts = [predictions_csv.read(place / f"folds/fold{i}/report/val-predictions.csv")[0] for i in (1, 2)]
     assert sum(len(part.weight) for part in parts) == 60
     assert all(part.label.sum(0).max() - part.label.sum(0).min() <= 1 for part in parts)
-    assert (place / "folds/report/all.md").is_file()
+    assert json.loads((place / "folds/report/all.json").read_text())["leak_check"]["text"] == "leak-checked"
 
 
 def leave_report(run, *, n=8):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from emojax import metrics
+from emojax import cli, metrics, predictions_csv, workdir
 from emojax.combine import combine, out_of_fold
 from emojax.errors import ConfigError, DataError
 from emojax.types import Predictions
@@ -88,6 +88,18 @@ def test_what_an_ensemble_refuses():
         both("votes")
     with pytest.raises(DataError, match="no predictions"):
         combine([], how="probs", class_names=[])
+
+
+def test_an_ensemble_notes_each_runs_own_accuracy_on_test(tmp_path, capsys):
+    places = [tmp_path / name for name in ("x", "y")]
+    for place, found in zip(places, (ONE, make(TWO.probs)), strict=True):
+        predictions_csv.write(place / "report/test-predictions.csv", found, NAMES)
+        workdir.note_test(place, "train", 0.5)
+    assert cli.main(["ensemble", *map(str, places), "--split=test"]) == 0
+    assert [[row["accuracy"] for row in workdir.tests(place)] for place in places] == [
+        [0.5, metrics.evaluate(found, NAMES).accuracy] for found in (ONE, make(TWO.probs))
+    ]
+    assert f"{places[0]}: test has been judged 2 times" in capsys.readouterr().out
 
 
 def test_out_of_fold_is_every_record_once():

@@ -10,7 +10,7 @@ import tiny
 from PIL import Image
 
 import emojax
-from emojax import cli, train
+from emojax import cli, train, workdir as run_folder
 from emojax.config import Config, DataConfig, EvalConfig, ModelConfig, MonitorConfig, StageConfig
 from emojax.data import crossing, formats, schemas
 from emojax.errors import CheckpointError, DataError
@@ -214,8 +214,9 @@ def test_the_same_numbers_are_not_the_same_classes(tmp_path, capsys):
     for option in ("--classes=0,1,2", "--format=folder"):
         assert evaluate(workdir, tmp_path / "a", f"--data={other}", option)[0] == 0
     code, found = evaluate(workdir, tmp_path / "b", f"--data={own}", "--split=train")
-    assert code == 0 and found["train"]["leak_check"]["leaked"] == 21  # three were cut off as val
-    assert "21 of 24 train images are also in the run's training data (21 byte for byte)" in capsys.readouterr().out
+    assert code == 0 and found["train"]["leak_check"]["leaked"] == 24  # three of them were cut off as val
+    shown = capsys.readouterr().out
+    assert "21 of 24 train images are also in the run's training data (21 byte for byte), 3 more in its val" in shown
     (own / "test/0/test0.png").unlink()  # no longer the data that it was trained with
     assert evaluate(workdir, tmp_path / "c", f"--data={own}")[0] == 2
     shutil.rmtree(own)
@@ -224,6 +225,23 @@ def test_the_same_numbers_are_not_the_same_classes(tmp_path, capsys):
     shown = capsys.readouterr()
     assert code == 0 and "not leak-checked, for the run's own data cannot be opened" in shown.err
     assert found["test"]["leak_check"]["text"] == "not leak-checked" and "  not leak-checked" in shown.out
+
+
+@pytest.mark.slow
+def test_judging_the_runs_test_through_data_is_noted(run, tmp_path, capsys):
+    """From where it lies, from a copy by another name; not other pictures, and not its val."""
+    workdir, own = run
+    shutil.copytree(own / "test", tmp_path / "elsewhere")
+    before = len(run_folder.tests(workdir))
+    capsys.readouterr()
+    assert evaluate(workdir, tmp_path / "a", f"--data={own}", "--split=test")[0] == 0
+    assert f"test has been judged {before + 1} times with this run's weights" in capsys.readouterr().out
+    code, found = evaluate(workdir, tmp_path / "b", f"--data={tmp_path / 'elsewhere'}")
+    assert code == 0 and [row["accuracy"] for row in run_folder.tests(workdir)[before + 1 :]] == [
+        found["all"]["accuracy"]
+    ]
+    assert evaluate(workdir, tmp_path / "c", f"--data={own}", "--split=val")[0] == 0
+    assert len(run_folder.tests(workdir)) == before + 2
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from sklearn import datasets, linear_model, model_selection
 
 from emojax import cli, label_errors, predictions_csv
 from emojax.config import DataConfig
-from emojax.data import corrections, open_dataset, sources
+from emojax.data import corrections, open_dataset, sources, splits
 from emojax.errors import DataError
 from emojax.types import Predictions
 
@@ -168,10 +168,12 @@ def test_the_verb_writes_a_table_a_page_and_corrections(folder, tmp_path, capsys
     assert f"{len(split)} images, of which 1 " in shown and "red, rather blue" in shown
     rows = list(csv.DictReader((out / "labels.csv").open()))
     assert len(rows) == len(split) and rows[0]["id"] == split.id[red] and rows[0]["likely"] == "1"
-    assert corrections.read(out / "corrections.csv") == [(split.id[red], "label", "blue", "likely label error", 2)]
+    assert corrections.read(out / "corrections.csv") == [
+        (f"train/{split.id[red]}", "label", "blue", "likely label error", 2)
+    ]
     page = (out / "labels.html").read_text()
     assert page.count("data:image/jpeg") == len(split) and "blue (95%)" in page
-    fixed = open_dataset(DataConfig(path=str(folder), corrections=str(_in_train(out / "corrections.csv"))))
+    fixed = open_dataset(DataConfig(path=str(folder), corrections=str(out / "corrections.csv")))
     where = fixed.splits["train"].id.tolist().index(split.id[red])
     assert fixed.splits["train"].label[where].tolist() == [1, 0, 0]
     shutil.rmtree(place)
@@ -179,8 +181,30 @@ def test_the_verb_writes_a_table_a_page_and_corrections(folder, tmp_path, capsys
     assert json.dumps(str(place))[1:-1] in capsys.readouterr().err
 
 
-def _in_train(path):
-    """The same names are used by every split of the toy data."""
-    rows = corrections.read(path)
-    corrections.write(path, [row._replace(id=f"train/{row.id}") for row in rows])
-    return path
+def test_many_likely_errors_are_a_warning_and_val_is_left_as_it_is(folder, tmp_path, capsys):
+    """A model that is right on few: what it calls wrong labels are its own mistakes. Val judges, so it stays."""
+    from emojax import config_json
+
+    dataset = open_dataset(DataConfig(path=str(folder)))
+    split = splits.joined(dataset.splits["train"], dataset.splits["val"])
+    label = np.roll(split.label, 1, axis=1)
+    label[::3] = split.label[::3]
+    place = tmp_path / "folds"
+    (place / "fold1").mkdir(parents=True)
+    (place / "fold1/config.json").write_text(config_json.to_json(tiny.config(folder)))
+    found = Predictions((0.8 * label + 0.2 / 3).astype(np.float32), split.label, split.weight, split.id)
+    predictions_csv.write(place / "out-of-fold.csv", found, dataset.class_names)
+    out = tmp_path / "out"
+    command = ["data", "labels", f"--folds={place}", f"--out={out}"]
+    assert cli.main(command) == 0
+    shown = capsys.readouterr()
+    assert "so many wrong labels are unusual: the models are right on 33%" in shown.err
+    rows = corrections.read(out / "corrections.csv")
+    val = len(dataset.splits["val"]) * 2 // 3
+    assert rows and all(row.id.startswith("train/") for row in rows)
+    assert f"val: {val} of {len(dataset.splits['val'])}, 0 to drop without --val" in shown.out
+    assert cli.main([*command, "--val"]) == 0
+    whole = corrections.read(out / "corrections.csv")
+    assert len(whole) == len(rows) + val and sum(row.id.startswith("val/") for row in whole) == val
+    again = open_dataset(DataConfig(path=str(folder), corrections=str(out / "corrections.csv")))
+    assert f"{len(whole)} dropped" in again.notes[0]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import layouts
 import numpy as np
@@ -360,6 +361,45 @@ def test_ckplus_peaks_neutral_and_folds_by_subject(tmp_path):
     refused(tmp_path, r"label '9'; CK\+ has 0 neutral")
 
 
+def test_ckplus_contradictions_and_missing_frames(tmp_path):
+    layouts.ckplus(tmp_path)
+    images, labels = (tmp_path / name / "S005/005" for name in ("cohn-kanade-images", "Emotion"))
+    label = next(labels.iterdir())
+    (labels / f"._{label.name}").write_bytes(b"what a Mac leaves beside a file")
+    assert len(read(tmp_path).splits["train"]) == 112
+    second = label.with_name("S005_005_00000004_emotion.txt")
+    second.write_text("3.0")
+    refused(tmp_path, rf"Emotion/S005/005: one label expected, found {second.name}, {label.name}")
+    second.unlink()
+    frames = sorted(images.glob("*.png"))
+    frames[-1].unlink()
+    refused(tmp_path, r"S005/005: .* labels frame 00000006, but the last one is S005_005_00000005\.png")
+    for frame in frames[1:-1]:
+        frame.unlink()
+    refused(tmp_path, r"S005/005: .*_emotion\.txt labels this sequence, but it has 1 frames")
+    shutil.rmtree(images)
+    refused(tmp_path, r"images/S005/005: .*_emotion\.txt labels this sequence, but it has 0 frames")
+    shutil.rmtree(images.parent)
+    refused(tmp_path, r"images/S005/001: .* but it has 0 frames")
+
+
+def test_affectnet_numbered_folder_of_no_class(tmp_path):
+    path = layouts.numbered(tmp_path / "affectnet", ("train", "val"), range(8))
+    layouts.numbered(path, ("test",), (0, 9))
+    data = read(path)
+    assert sizes(data)["test"] == 2
+    assert "test/9: 2 images without an expression of the list were left out" in data.notes
+    layouts.numbered(path, ("test",), (12,))
+    refused(path, r"test/12: label '12'; AffectNet has 0 neutral")
+
+
+def test_classes_that_differ_in_case_only_are_refused(tmp_path):
+    path = layouts.numbered(tmp_path / "faces", ("train",), ("Happy", "happy", "sad"))
+    refused(path, "the classes 'Happy' and 'happy' differ in upper and lower case only")
+    both = ("Happy", "happy", "sad")
+    assert read(path, classes=both).class_names == both  # who says so means it
+
+
 def test_fi_copies_are_told_apart(tmp_path):
     path = layouts.fi(tmp_path / "a")
     before = read(path).notes
@@ -514,6 +554,14 @@ def test_emoset_contradictions(tmp_path):
     for names in (other, list(other.values())):
         (path / "info.json").write_text(json.dumps({"idx2label": names}))
         refused(path, r"info\.json: anger has the number 1; EmoSet's order is")
+    for value in ([], {"label2idx": [1]}, {"label2idx": {"amusement": 0}}):
+        (path / "info.json").write_text(json.dumps(value))
+        refused(path, r"info\.json: expected label2idx or idx2label with all emotions; without .*awe")
+    (path / "info.json").unlink()
+    assert formats.recognise(str(path)) == "emoset" and any("no info.json" in note for note in read(path).notes)
+    (path / good[0][3]).write_text('{"emotion": "anger"}')
+    assert sizes(read(path))["val"] == 16  # annotations are read for slices only
+    refused(path, "entry 0: amusement, but .* has the emotion 'anger'", slice_columns=("brightness",))
 
 
 def test_ferplus_contradictions(tmp_path):

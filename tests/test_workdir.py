@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from emojax import workdir
+from emojax import files, manifest, workdir
 from emojax.config import Config
 from emojax.errors import WorkdirError
 
@@ -65,3 +65,13 @@ def test_a_file_in_the_way(tmp_path):
 def test_not_a_run(tmp_path):
     with pytest.raises(WorkdirError, match="is not the --workdir of a training run"):
         workdir.read_config(tmp_path)
+
+
+def test_half_of_a_runs_test_images_are_its_test(tmp_path):
+    """By their bytes, whatever they are called; a few shared pictures are other data."""
+    records = {"val": {"v": ["0", ""]}, "test": {name: [name, ""] for name in "abcdef"}}
+    files.write_json(tmp_path / manifest.FOLDER / "0.json", records)
+    (tmp_path / manifest.FOLDER / "1.json").write_text("[{")
+    for contents, expected in (("abcdef", True), ("ab", True), ("abcxyz", True), ("abxyzuvw", False), ("0", False)):
+        assert manifest.holds_test(tmp_path, contents) == expected, contents
+    assert not manifest.holds_test(tmp_path / "none", "ab")

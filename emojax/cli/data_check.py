@@ -103,9 +103,7 @@ def _write_gallery(path: Path, dataset: Dataset, found: Audit) -> None:
         f"{IN_A_ROW} copies: first those with different classes, then those in several splits. "
     )
     if pairs:
-        intro += (
-            f"At the end, {min(MOST, len(pairs)):,} of {len(pairs):,} pairs of two classes that only look the same."
-        )
+        intro += f"At the end, {min(MOST, len(pairs)):,} of {len(pairs):,} pairs of drawings that only look the same."
     gallery.write(path, title=f"Copies in {dataset.name}", intro=intro, groups=cards)
 
 
@@ -187,7 +185,10 @@ def _text(dataset: Dataset, findings: dict[str, list[Any]]) -> str:
         lines.append(f"{title:<{wide}}{len(findings[name]):>10,}")
         lines += [f"    {_example(value)}" for value in findings[name][:SHOWN]]
     if findings["alike"]:
-        lines += ["", "What looks the same but has two classes (perhaps two drawings) is no copy here: look at it."]
+        lines += [
+            "",
+            "Drawings of two classes may be two pictures that look the same: they are no copies here, look at them.",
+        ]
     for split in sizes:
         count = sum(value["record"]["split"] == split for value in findings["leaks"])
         if count:

@@ -43,11 +43,13 @@ def main(arguments: list[str]) -> int:
     if len(options.workdirs) * max(1, options.checkpoints) < 2:
         raise ConfigError("an ensemble needs two or more members: more runs, or --checkpoints=N of one")
     members: list[Member] = []
+    owners: list[Path] = []
     for place in map(Path, options.workdirs):
         if options.checkpoints:
             members += _checkpoints(place, options.split, options.checkpoints)
         else:
             members.append((str(place), *predictions_csv.of_run(place, options.split)))
+        owners += [place] * (len(members) - len(owners))
     names, predictions, classes = zip(*members, strict=True)
     together = combine.combine(predictions, how=options.average, class_names=classes, names=names)
     judged = [metrics.evaluate(item, classes[0]) for item in (*predictions, together)]
@@ -64,10 +66,12 @@ def main(arguments: list[str]) -> int:
     titles = [f"on {options.split}", *(f"{metrics.text(key)} %" for key in runs.NUMBERS), "loss", "images"]
     sys.stdout.write(runs.markdown(titles, rows) + f"\n\n{runs.BRACKETS}\n")
     if options.split == "test":  # whoever picks members by such a table has chosen on test
-        for place in options.workdirs:
-            command = f"emojax ensemble {shlex.join(arguments)}"
-            for line in workdir.noted_test(Path(place), command, judged[-1].accuracy):
-                sys.stdout.write(f"\n{place}: {line}\n")
+        command = f"emojax ensemble {shlex.join(arguments)}"
+        told = {
+            place: workdir.noted_test(place, command, report.accuracy)
+            for place, report in zip(owners, judged[:-1], strict=True)
+        }
+        sys.stdout.writelines(f"\n{place}: {line}\n" for place, lines in told.items() for line in lines)
     if options.out:
         predictions_csv.write(Path(options.out), together, classes[0])
         sys.stdout.write(f"\npredictions: {options.out}\n")

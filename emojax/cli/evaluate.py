@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
         bounds = intervals.of(predictions)
         sys.stdout.write(_text(name, judged, bounds) + "\n")
         more = _decided(classifier, predictions) if crossing is None else []
-        if name == "test" and not options.data and not model_options.is_bundle(options):
+        if other_data.is_test(options, classifier.config.data, dataset, name):
             more += workdir.noted_test(
                 Path(options.workdir), f"emojax evaluate {shlex.join(arguments)}", judged.accuracy
             )

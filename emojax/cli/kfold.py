@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="emojax kfold",
         description=__doc__,
-        epilog="train and val are cut into folds together; test, where there is one, stays out of them. "
+        epilog="train and val are cut into folds together, copies in one fold; test, where there is one, stays out. "
         "--config.data.group_column=COLUMN keeps the records of one person or video in one fold.",
     )
     parser.add_argument("--config", required=True, metavar="RECIPE.py[:VARIANT]", help="as for emojax train")
@@ -59,6 +59,21 @@ def _check_counts(source: DataConfig, k: int) -> None:
     folds.check(label, k=k, class_names=dataset.class_names, where=source.path)
 
 
+def _leaked(places: list[Path]) -> dict[str, frozenset[str]] | None:
+    """The records of all folds whose picture their model was trained with; None where a fold was not looked at."""
+    from emojax import data, workdir
+
+    checks = [runs.numbers(place, "val").get("leak_check") or {} for place in places]
+    if not all(check.get("checked") for check in checks):
+        return None
+    found: set[str] = set()
+    for place, check in zip(places, checks, strict=True):
+        if check["leaked"]:  # the report has the count alone
+            opened = data.open_dataset(workdir.read_config(place).data, cache=place / "data_check.json")
+            found.update((opened.leaked or {}).get("val", ()))
+    return {"all": frozenset(found)}
+
+
 def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
     from emojax import combine, intervals, metrics, predictions_csv, report
 
@@ -76,6 +91,7 @@ def _combine(folder: Path, places: list[Path], arguments: list[str]) -> None:
         seed=first["seed"],
         views=first["views"],
         notes=(CAVEAT,),
+        leaked=_leaked(places),
         command=f"emojax kfold {shlex.join(arguments)}",
     )
     report.write(

@@ -92,7 +92,7 @@ def open_other(
 ) -> tuple[Dataset, Crossing | None]:
     """The data of --data with labels over the judged classes, and how the model's answers get there; None where the
     classes are the same in the same order. What was mapped, joined and left out is told, and which of the images that
-    are to be judged are also in the run's training data (`Dataset.leaked`; None where nobody could look).
+    are to be judged are also in the run's train or val (`Dataset.leaked`; None where nobody could look).
 
     Only where the data lie and what their columns are called carries over from the run: their classes are their own.
     """
@@ -138,7 +138,7 @@ def open_other(
             names,
             labels=found is None,
             cache=cache and cache.with_name("copies_other.json"),
-            progress=lambda done, n: terminal.update(lambda: [(0, f"comparing with the training data {done:,}/{n:,}")]),
+            progress=lambda done, n: terminal.update(lambda: [(0, f"comparing with the run's data {done:,}/{n:,}")]),
         )
         terminal.clear()
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, *notes))
@@ -185,6 +185,18 @@ def _is_own(classifier: Classifier, options: argparse.Namespace, trained: Datase
         return False
     named, given = (Path(path).expanduser().resolve() for path in (classifier.config.data.path, options.data))
     return named == given and manifest.knows(Path(options.workdir), trained)
+
+
+def is_test(options: argparse.Namespace, config: DataConfig, dataset: Dataset, name: str) -> bool:
+    """Whether split `name` of the data that are judged is the run's own test, wherever it was read from; `config` of
+    the run's data. A bundle keeps no list of its test images, nor a log."""
+    from emojax import manifest
+
+    if model_options.is_bundle(options):
+        return False
+    place = Path(options.data or config.path).expanduser().resolve()
+    own = name == "test" and place == Path(config.path).expanduser().resolve()
+    return own or manifest.holds_test(Path(options.workdir), dataset.contents[name])
 
 
 def predict(classifier: Classifier, split: Split, crossing: Crossing | None) -> Predictions:

@@ -31,8 +31,8 @@ class Copies:
       names: the splits.
       content: int64 [N], number of the record's content.
       pairs: contents that show one picture although their bytes differ.
-      alike: contents of different classes that look the same, and may be two pictures: two drawings that differ in
-        little but what they express. They are no copies, no leaks and no conflicts.
+      alike: drawings of different classes that look the same, and may be two pictures that differ in little but what
+        they express. They are no copies, no leaks and no conflicts.
       outliers: contents that stand out.
     """
 
@@ -58,15 +58,27 @@ class Copies:
         roots = np.array([root(i) for i in range(len(parent))], np.int64)
         return roots[self.content]
 
+    def pictures(self, digests: Sequence[str]) -> list[str]:
+        """N digests, one for all records that show one picture: the least of theirs. `digests`: of their bytes."""
+        group, least = self.groups().tolist(), dict[int, str]()
+        for number, digest in zip(group, digests, strict=True):
+            least[number] = min(digest, least.get(number, digest))
+        return [least[number] for number in group]
+
     def leaked(self, *, changed: bool = True) -> np.ndarray:
         """bool [N]: a record of an earlier split has the same bytes, or (`changed`) shows the same picture."""
-        first = np.full(int(self.content.max(initial=-1)) + 1, len(self.names))
-        np.minimum.at(first, self.content, self.split)
-        earliest = first.copy()
+        hits = [self.shown_in(k, changed=changed) & (self.split > k) for k in range(len(self.names))]
+        return np.any(hits, axis=0)
+
+    def shown_in(self, split: int, *, changed: bool = True) -> np.ndarray:
+        """bool [N]: a record of split number `split` has the same bytes, or (`changed`) shows the same picture."""
+        there = np.zeros(int(self.content.max(initial=-1)) + 1, bool)
+        there[self.content[self.split == split]] = True
+        shown = there.copy()
         if changed:
             for own, other in (self.pairs.index.T, self.pairs.index.T[::-1]):
-                np.minimum.at(earliest, own, first[other])
-        return earliest[self.content] < self.split
+                np.logical_or.at(shown, own, there[other])
+        return shown[self.content]
 
     def origin(self, record: int) -> int:
         """The first record of the earliest split that shows the same picture as `record`."""
@@ -83,7 +95,8 @@ def find(
 ) -> Copies:
     """Looks at one record of each content and searches for copies.
 
-    Pairs of contents that have no class (the strongest of the label) in common are copies only if that is certain.
+    Pairs of drawings that have no class (the strongest of the label) in common are copies only if that is certain.
+    Photographs that look the same are copies, whatever their classes: then one of the labels is wrong.
 
     Args:
       digests: split -> a digest of the bytes of each record.
@@ -120,12 +133,12 @@ def find(
 
 
 def _sorted_out(pairs: Pairs, content: np.ndarray, label: np.ndarray) -> tuple[Pairs, Pairs]:
-    """(copies, pairs of different classes that only look the same); `label` int [N], the records' classes."""
+    """(copies, drawings of different classes that only look the same); `label` int [N], the records' classes."""
     classes: dict[int, set[int]] = {int(i): set() for i in np.unique(pairs.index)}
     for i in np.flatnonzero(np.isin(content, pairs.index)).tolist():
         classes[int(content[i])].add(int(label[i]))
     shared = np.array([bool(classes[i] & classes[j]) for i, j in pairs.index.tolist()], bool)
-    same = shared | alignment.certain(pairs.detail, pairs.worst)
+    same = shared | ~pairs.drawn | alignment.certain(pairs.detail, pairs.worst)
     return pairs.take(same), pairs.take(~same)
 
 
@@ -147,11 +160,13 @@ def leaks(dataset: Dataset, found: Copies) -> tuple[dict[str, frozenset[str]], t
 def leaks_into(
     trained: Dataset, other: Dataset, names: Sequence[str], *, labels: bool, cache: Path | None, progress: Progress
 ) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:
-    """({split: ids of the records of `other` that show a picture of `trained`'s train split}, a note for each split).
+    """({split: ids of the records of `other` that show a picture of `trained`'s train or val}, a note for each split).
+
+    Val counts because the weights were chosen on it; not for the run's own val: the same images by the same name.
 
     Args:
       names: the splits of `other` to look at; both data sets were read with the digests of their images.
-      labels: both have the same classes, so that a difference of class tells two similar pictures apart, see `find`.
+      labels: both have the same classes, so that a difference of class tells two similar drawings apart, see `find`.
       cache: as for `find`.
     """
 
@@ -161,18 +176,33 @@ def leaks_into(
     parts = [bare(other.splits[name]) for name in names]
     if not parts:
         return {}, ()
-    both = {"train": bare(trained.splits["train"]), "other": functools.reduce(splits.joined, parts)}
-    digests = {"train": trained.contents["train"], "other": [d for name in names for d in other.contents[name]]}
-    found = find(dataclasses.replace(trained, splits=both), digests, across=True, cache=cache, progress=progress)
+    whole = {name: bare(trained.splits[name]) for name in ("train", "val")}
+    whole["other"] = functools.reduce(splits.joined, parts)
+    digests = {name: trained.contents[name] for name in ("train", "val")}
+    digests["other"] = [digest for name in names for digest in other.contents[name]]
+    found = find(dataclasses.replace(trained, splits=whole), digests, across=True, cache=cache, progress=progress)
     ends = np.cumsum([len(part) for part in parts])[:-1]
     mine = found.split == found.names.index("other")
-    changed, same = (np.split(found.leaked(changed=kind)[mine], ends) for kind in (True, False))
+    train, same_train, val, same_val = (
+        np.split(found.shown_in(found.names.index(name), changed=changed)[mine], ends)
+        for name in ("train", "val")
+        for changed in (True, False)
+    )
     leaked, notes = {}, []
-    for name, part, hit, exact in zip(names, parts, changed, same, strict=True):
-        leaked[name] = frozenset(part.id[hit].tolist())
-        how = f" ({exact.sum():,} byte for byte)" if hit.any() else ""
-        notes.append(f"{hit.sum():,} of {len(part):,} {name} images are also in the run's training data{how}")
+    for k, (name, part) in enumerate(zip(names, parts, strict=True)):
+        own = name == "val" and sorted(other.contents[name]) == sorted(trained.contents["val"])
+        chosen = np.zeros_like(val[k]) if own else val[k] & ~train[k]
+        leaked[name] = frozenset(part.id[train[k] | chosen].tolist())
+        note = f"{train[k].sum():,} of {len(part):,} {name} images are also in the run's training data"
+        note += _exact(train[k], same_train[k])
+        if chosen.any():
+            note += f", {chosen.sum():,} more in its val{_exact(chosen, same_val[k])}, which chose the weights"
+        notes.append(note if own or chosen.any() else f"{note}, none more in its val")
     return leaked, tuple(notes)
+
+
+def _exact(hit: np.ndarray, same: np.ndarray) -> str:
+    return f" ({(hit & same).sum():,} byte for byte)" if hit.any() else ""
 
 
 def _looks(dataset: Dataset, names: Sequence[str], first: np.ndarray, split: np.ndarray, progress: Progress) -> Looks:
@@ -205,8 +235,9 @@ def _load(cache: Path | None, key: str) -> tuple[Pairs, Outliers] | None:
         if stored.get("key") != key:
             return None
         index = np.array(stored["index"], np.int64).reshape(-1, 2)
-        numbers = (np.array(stored[name], np.float32) for name in ("detail", "worst"))
-        pairs = Pairs(index, np.array(stored["mirrored"], bool), *numbers)
+        detail, worst = (np.array(stored[name], np.float32) for name in ("detail", "worst"))
+        mirrored, drawn = (np.array(stored[name], bool) for name in ("mirrored", "drawn"))
+        pairs = Pairs(index, mirrored, detail, worst, drawn)
         sizes, brightness = ({int(i): str(t) for i, t in stored[name].items()} for name in ("sizes", "brightness"))
         return pairs, Outliers(sizes, brightness, tuple(map(int, stored["flat"])))
     except (OSError, ValueError, AttributeError, KeyError, TypeError):

@@ -25,11 +25,15 @@ from threadpoolctl import threadpool_limits
 from emojax.data import alignment
 from emojax.data.thumbnails import SIDE
 
-VERSION = 2
+VERSION = 3
 """Of what is found; cached results of another one are not used."""
 
 FLAT = 4.0
 """Thumbnails with a standard deviation below this many levels show nothing that could be recognised."""
+
+DRAWN = 6.0
+"""Bits. A thumbnail whose grey levels have less entropy is taken for a drawing: few colours, each over an area. So are
+0.9 % of FER2013's photographs and 5 % of CIFAR-10's, and 99.5 % of a set of emoji (as JPEGs of quality 90: 86 %)."""
 
 _WAVES = 10
 """Cosines, in half waves a side, that a descriptor is made from."""
@@ -57,12 +61,14 @@ class Pairs:
       mirrored: bool [P].
       detail: float32 [P], correlation of the aligned pictures' details, at most 1.
       worst: float32 [P], the largest difference of any part, see `alignment`.
+      drawn: bool [P], one of the two is a drawing, see `drawings`.
     """
 
     index: np.ndarray
     mirrored: np.ndarray
     detail: np.ndarray
     worst: np.ndarray
+    drawn: np.ndarray
 
     def take(self, chosen: np.ndarray) -> Pairs:
         """The pairs that `chosen`, bool [P] or positions, names."""
@@ -71,7 +77,8 @@ class Pairs:
 
 def none() -> Pairs:
     """No pairs."""
-    return Pairs(np.zeros((0, 2), np.int64), np.zeros(0, bool), np.zeros(0, np.float32), np.zeros(0, np.float32))
+    truth, number = np.zeros(0, bool), np.zeros(0, np.float32)
+    return Pairs(np.zeros((0, 2), np.int64), truth, number, number, truth)
 
 
 def search(thumbs: np.ndarray, *, groups: np.ndarray | None = None, poll: Callable[[], None] = lambda: None) -> Pairs:
@@ -118,6 +125,14 @@ def flat(thumbs: np.ndarray) -> np.ndarray:
     return thumbs.std((1, 2)) < FLAT if len(thumbs) else np.zeros(0, bool)
 
 
+def drawings(thumbs: np.ndarray) -> np.ndarray:
+    """bool [N]: thumbnails, uint8 [N, 32, 32], that look like drawings, not like photographs."""
+    counts = np.array([np.bincount(thumb.ravel(), minlength=256) for thumb in thumbs]).reshape(-1, 256)
+    share = counts / SIDE**2
+    bits = share * -np.log2(np.maximum(share, 1 / SIDE**2))
+    return bits.sum(axis=1) < DRAWN
+
+
 def _judged(thumbs: np.ndarray, candidates: np.ndarray, names: np.ndarray, poll: Callable[[], None]) -> Pairs:
     """The candidates, int64 [M, 3] (first, second, mirrored), that are copies, under the names of their images."""
 
@@ -138,7 +153,9 @@ def _judged(thumbs: np.ndarray, candidates: np.ndarray, names: np.ndarray, poll:
     first[1:] = (found[order][1:, :2] != found[order][:-1, :2]).any(1)
     order = order[first]
     found = found[order]
-    return Pairs(names[found[:, :2]].reshape(-1, 2), found[:, 2] == 1, np.minimum(detail[order], 1), worst[order])
+    index = found[:, :2].reshape(-1, 2)
+    drawn = np.logical_or(*drawings(thumbs[index.T.ravel()]).reshape(2, -1))
+    return Pairs(names[index], found[:, 2] == 1, np.minimum(detail[order], 1), worst[order], drawn)
 
 
 def _candidates(thumbs: np.ndarray, reach: np.ndarray, poll: Callable[[], None]) -> np.ndarray:

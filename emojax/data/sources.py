@@ -66,7 +66,7 @@ def open_with_digests(
         listed(len(dataset.splits["train"]) + (len(dataset.splits.get("val", ())) if config.folds else 0))
     dataset, digests = _without_unreadable(dataset, config, cache, progress)
     if config.folds:
-        dataset, digests = _one_fold(dataset, digests, config)
+        dataset, digests = _one_fold(dataset, digests, config, cache, progress)
     dataset, digests = _with_all_splits(dataset, digests, config)
     _check_labels(dataset, config)
     compact = {name: _compact(split) for name, split in dataset.splits.items()}
@@ -175,31 +175,38 @@ def _with_all_splits(
 
 
 def _one_fold(
-    dataset: Dataset, digests: dict[str, list[str]], config: DataConfig
+    dataset: Dataset, digests: dict[str, list[str]], config: DataConfig, cache: Path | None, progress: Progress
 ) -> tuple[Dataset, dict[str, list[str]]]:
-    """`train` and `val` together, cut anew: fold `config.fold` is `val`, the rest `train`. `test` stays as it is."""
+    """`train` and `val` together, cut anew: fold `config.fold` is `val`, the rest `train`. `test` stays as it is.
+
+    Copies are in one fold, with `config.leak_check` changed ones too: no model judges a picture it was trained with.
+    """
     whole, content = dataset.splits["train"], digests["train"]
     if "val" in dataset.splits:
         whole, content = splits.joined(whole, dataset.splits["val"]), content + digests["val"]
     _, groups = groups_of(whole, dataset, config)
     folds.check(whole.label, k=config.folds, class_names=dataset.class_names, where=config.path)
-    number = folds.folds(whole.label, k=config.folds, seed=config.split_seed, content=content, groups=groups)
+    pictures = content
+    if config.leak_check:
+        kept = cache.with_name("copies_folds.json") if cache else None
+        both = dataclasses.replace(dataset, splits={"train": whole})
+        pictures = copies.find(both, {"train": content}, across=False, cache=kept, progress=progress).pictures(content)
+    number = folds.folds(whole.label, k=config.folds, seed=config.split_seed, content=pictures, groups=groups)
     if lost := folds.in_one_fold(whole.label, number):
         names = ", ".join(dataset.class_names[c] for c in lost)
         raise DataError(
             f"{config.path}: no cross-validation: all records of {names} fall into one fold, and the model that is "
-            "judged on it would never have seen that class; they are one record, one group or identical images"
+            "judged on it would never have seen that class; they are one record, one group or copies of one image"
         )
     parts = {"train": np.flatnonzero(number != config.fold), "val": np.flatnonzero(number == config.fold)}
     rest = {name: split for name, split in dataset.splits.items() if name not in parts}
     cut: dict[str, Split] = {name: whole.take(where, name=name) for name, where in parts.items()}
     note = f"fold {config.fold + 1} of {config.folds} is val, stratified by class, split_seed {config.split_seed}"
+    note += ", copies in one fold" if config.leak_check else ""
     uneven = folds.notes(whole.label, number, class_names=dataset.class_names)
-    kept = {name: [content[i] for i in where] for name, where in parts.items()}
-    return dataclasses.replace(dataset, splits={**cut, **rest}, notes=(*dataset.notes, note, *uneven)), {
-        **digests,
-        **kept,
-    }
+    of_parts = {name: [content[i] for i in where] for name, where in parts.items()}
+    notes = (*dataset.notes, note, *uneven)
+    return dataclasses.replace(dataset, splits={**cut, **rest}, notes=notes), {**digests, **of_parts}
 
 
 def groups_of(split: Split, dataset: Dataset, config: DataConfig) -> tuple[str, list[str] | None]:

@@ -90,6 +90,8 @@ def assemble(name: str, tables: Mapping[str, Table], *, config: DataConfig, note
     Classes are `config.classes`, else what the first table states, else the distinct labels of all tables.
     """
     columns = tuple(config.classes or next(iter(tables.values())).names or _infer(tables))
+    if not config.classes:
+        _check_case(name, columns)
     names = tuple(c for c in columns if not (config.vote_rule and schemas.is_no_class(c)))
     splits: dict[str, Split] = {}
     notes = list(notes)
@@ -111,6 +113,17 @@ def assemble(name: str, tables: Mapping[str, Table], *, config: DataConfig, note
         splits, told = _by_rule(splits, columns, names, config)
         notes += told
     return Dataset(name=name, class_names=names, splits=splits, notes=tuple(notes))
+
+
+def _check_case(name: str, classes: Sequence[str]) -> None:
+    """Refuses two classes that are surely one, written in two ways."""
+    seen: dict[str, str] = {}
+    for other in classes:
+        if (one := seen.setdefault(other.casefold(), other)) != other:
+            raise DataError(
+                f"{name}: the classes {one!r} and {other!r} differ in upper and lower case only: write them alike, or "
+                "name both in config.data.classes where they are two"
+            )
 
 
 def _infer(tables: Mapping[str, Table]) -> tuple[str, ...]:

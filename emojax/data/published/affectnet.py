@@ -13,7 +13,7 @@ from emojax.data.published.common import Record
 from emojax.data.published.faces import Face, Faces
 from emojax.data.schemas import SCHEMAS, find
 from emojax.data.storage import Files, Root, printable
-from emojax.data.tables import Table, assemble
+from emojax.data.tables import SPLITS, Table, assemble
 from emojax.errors import DataError
 from emojax.types import Dataset
 
@@ -186,16 +186,20 @@ def _read_npy(path: Path, config: DataConfig) -> Dataset:
 
 
 def _read_numbered(path: Path, config: DataConfig) -> Dataset:
-    splits = {
-        split: [
-            Record(f"{split}/{code}/{image}", _SCHEMA.name_of()[code], str(path / split / code / image))
-            for code in common.folders(path / split)
-            for image in common.pictures(path / split / code)
-        ]
-        for split in ("train", "val", "test")
-        if (path / split).is_dir()
-    }
-    return common.dataset(path, splits, schema=_SCHEMA, config=config)
+    splits: dict[str, list[Record]] = {}
+    notes: list[str] = []
+    for split in SPLITS:
+        if not (path / split).is_dir():
+            continue
+        splits[split] = []
+        for code in common.folders(path / split):
+            folder = path / split / code
+            label, images = common.decoded(code, _SCHEMA, str(folder)), common.pictures(folder)
+            if label is None:
+                notes.append(f"{split}/{code}: {len(images):,} images without an expression of the list were left out")
+                continue
+            splits[split] += [Record(f"{split}/{code}/{image}", label, str(folder / image)) for image in images]
+    return common.dataset(path, splits, schema=_SCHEMA, config=config, notes=notes)
 
 
 def _read_listed(path: Path, config: DataConfig) -> Dataset:

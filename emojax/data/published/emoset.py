@@ -21,14 +21,19 @@ ATTRIBUTES = ("brightness", "colorfulness", "scene", "facial_expression", "human
 
 
 def recognise(path: Path) -> bool:
-    """The list of classes, a list of images and the images are there."""
-    return (path / "info.json").is_file() and (path / "train.json").is_file() and (path / "image").is_dir()
+    """A list of images, the images, and annotations or the list of classes are there."""
+    rest = (path / "annotation").is_dir() or (path / "info.json").is_file()
+    return rest and (path / "train.json").is_file() and (path / "image").is_dir()
 
 
 def read(path: Path, *, config: DataConfig) -> Dataset:
-    """The official splits. Attributes named by `slice_columns` are read from every annotation (118,102 small files)."""
-    schema, root = SCHEMAS["emoset"], Root(path)
-    _check_order(path / "info.json")
+    """The official splits. Attributes named by `slice_columns` are read from every annotation (118,102 small files),
+    whose emotion must then be that of the list."""
+    schema, root, notes = SCHEMAS["emoset"], Root(path), []
+    if (path / "info.json").is_file():
+        _check_order(path / "info.json")
+    else:
+        notes.append("there is no info.json, so that the numbers of the emotions were not compared with it")
     wanted = [name for name in config.slice_columns if name in ATTRIBUTES]
     splits: dict[str, list[Record]] = {}
     for split in SPLITS:
@@ -53,27 +58,31 @@ def read(path: Path, *, config: DataConfig) -> Dataset:
             folder = find(image.split("/")[-2].lower(), schema.names) if "/" in image else None
             if folder not in (None, label):
                 raise DataError(f"{where}: {label}, but the image is {image}: which of the two is it?")
-            slices = _attributes(root, annotation, wanted, where) if wanted else {}
+            slices = _attributes(root, annotation, wanted, str(label), where) if wanted else {}
             splits[split].append(Record(image, str(label), where, slices))
-    return common.dataset(path, splits, schema=schema, config=config)
+    return common.dataset(path, splits, schema=schema, config=config, notes=notes)
 
 
 def _check_order(file: Path) -> None:
-    """Refuses an `info.json` that numbers the emotions in another way than published."""
+    """Refuses an `info.json` that numbers the emotions in another way than published, or not all of them."""
     info = _load(file)
     schema = SCHEMAS["emoset"]
     numbers, names = (info.get(key) if isinstance(info, dict) else None for key in ("label2idx", "idx2label"))
     pairs = [*(numbers.items() if isinstance(numbers, dict) else ())]
     pairs += [(name, number) for number, name in (names.items() if isinstance(names, dict) else ())]
     pairs += [(name, number) for number, name in (enumerate(names) if isinstance(names, list) else ())]
+    known = {find(str(name).lower(), schema.names) for name, _ in pairs}
+    if missing := [name for name in schema.names if name not in known]:
+        raise DataError(f"{file}: expected label2idx or idx2label with all emotions; without {', '.join(missing)}")
     for name, number in pairs:
         own = find(str(name).lower(), schema.names)
         if own is not None and schema.name_of().get(str(number)) != own:
             raise DataError(f"{file}: {name} has the number {number}; EmoSet's order is {', '.join(schema.names)}")
 
 
-def _attributes(root: Root, name: str, wanted: list[str], where: str) -> dict[str, str]:
-    """The wanted attributes of one image; those that it does not have are empty."""
+def _attributes(root: Root, name: str, wanted: list[str], label: str, where: str) -> dict[str, str]:
+    """The wanted attributes of one image; those that it does not have are empty. Raises `DataError` where its emotion
+    is another than `label`."""
     try:
         file = Path(root.real) / root.resolve(name)
     except DataError as error:
@@ -81,6 +90,8 @@ def _attributes(root: Root, name: str, wanted: list[str], where: str) -> dict[st
     values = _load(file)
     if not isinstance(values, dict):
         raise DataError(f"{file}: expected an object with attributes")
+    if "emotion" in values and find(str(values["emotion"]).lower(), SCHEMAS["emoset"].names) != label:
+        raise DataError(f"{where}: {label}, but {file} has the emotion {values['emotion']!r}: which of the two is it?")
     return {name: str(values.get(name, "")) for name in wanted}
 
 
