@@ -110,7 +110,7 @@ def test_arrays_and_full_folders_are_refused(tmp_path, capsys):
     assert cli.main(["data", "pack", "--data=emoji", f"--out={tmp_path}"]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert cli.main(["data", "pack", "--data=emoji", f"--out={tmp_path / 'y'}", "--config.data.path=x"]) == 2
-    assert "give --config instead of --data" in capsys.readouterr().err
+    assert "--data and config.data.path both say where the data are" in capsys.readouterr().err
 
 
 def test_a_recipe_names_the_data_too(place, tmp_path, capsys):

@@ -32,5 +32,9 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argpar
     if options.data:
         if other := [text for text in overrides if not text.startswith("--config.data.")]:
             raise ConfigError(f"{parser.prog}: {other[0]} needs a recipe: --data takes --config.data.KNOB=VALUE only")
+        if any(text.startswith("--config.data.path") for text in overrides):
+            raise ConfigError(
+                f"{parser.prog}: --data and config.data.path both say where the data are; give one of them"
+            )
         return options, with_knobs(Config(data=DataConfig(path=options.data)), list(overrides)).data
     return options, config_from([f"--config={options.config}", *overrides]).data
