@@ -2,7 +2,7 @@
 
     python scripts/bench_onnx.py ours resnet50 ours.onnx        # where the extra `export` is installed
     python scripts/bench_onnx.py theirs resnet50 theirs.onnx    # where timm, torch, onnx and onnxscript are
-    python scripts/bench_onnx.py time ours.onnx theirs.onnx     # where ONNX Runtime is
+    python scripts/bench_onnx.py time ours.onnx theirs.onnx     # any two files, where ONNX Runtime is
 
 Both hold random weights, 7 classes, 224 px, and take batches of any size. Ours does more: it takes uint8 pictures in
 HWC order, normalises them and ends with a softmax; timm's takes normalised float32 in CHW order and gives logits.
@@ -61,9 +61,9 @@ def measure(files: list[Path], *, batch: int, rounds: int, threads: int) -> dict
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         wants = session.get_inputs()[0]
         if wants.type == "tensor(uint8)":
-            images = rng.integers(0, 256, (batch, SIZE, SIZE, 3), np.uint8)
+            images = rng.integers(0, 256, (batch, *wants.shape[1:]), np.uint8)
         else:
-            images = rng.standard_normal((batch, 3, SIZE, SIZE), np.float32)
+            images = rng.standard_normal((batch, *wants.shape[1:]), np.float32)
         jobs.append((session, {wants.name: images}))
         session.run(None, jobs[-1][1])
     seconds: list[list[float]] = [[] for _ in jobs]
@@ -77,9 +77,9 @@ def measure(files: list[Path], *, batch: int, rounds: int, threads: int) -> dict
     return {
         "batch": batch,
         "threads": threads,
-        "ours": round(rates[0], 2),
-        "theirs": round(rates[1], 2),
-        "ours / theirs, median of rounds": round(statistics.median(ratios), 3),
+        "first": round(rates[0], 2),
+        "second": round(rates[1], 2),
+        "first / second, median of rounds": round(statistics.median(ratios), 3),
         "lowest and highest": [round(min(ratios), 3), round(max(ratios), 3)],
     }
 
@@ -87,7 +87,7 @@ def measure(files: list[Path], *, batch: int, rounds: int, threads: int) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("job", choices=("ours", "theirs", "time"))
-    parser.add_argument("what", nargs=2, help="NAME FILE, or OURS THEIRS")
+    parser.add_argument("what", nargs=2, help="NAME FILE, or FILE FILE to compare")
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--threads", type=int, default=0, help="0 = ONNX Runtime's choice")
