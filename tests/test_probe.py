@@ -313,6 +313,9 @@ def test_what_cannot_be_probed_is_refused(probed, tmp_path, capsys):
         wiring.check_model(
             probe.config_of(dataclasses.replace(config, model=dataclasses.replace(config.model, head="cosine")))
         )
+    squeezenet = ModelConfig(name="squeezenet1_1", weights=config.model.weights)
+    with pytest.raises(ConfigError, match="squeezenet1_1 with this head does not end with one dense layer"):
+        wiring.check_model(probe.config_of(dataclasses.replace(config, image_size=64, model=squeezenet)))
     with pytest.raises(ConfigError, match="one process solves"):
         validate(probe.config_of(dataclasses.replace(config, parallel=ParallelConfig(distributed=1))))
     arguments = ["find-lr", "--config=configs/finetune_pretrained.py", f"--out={tmp_path / 'x.png'}"]

@@ -146,7 +146,7 @@ class Model:
 
         with nn.intercept_methods(note):
             self.apply(params, model_state, image, train=False)
-        if len(seen) != 1 or self.importance:
+        if len(seen) != 1 or seen[0].ndim != 2 or self.importance:  # SqueezeNet's sees a map
             raise ConfigError(
                 f"config.model: {self.name} with this head does not end with one dense layer that gives the logits"
             )
