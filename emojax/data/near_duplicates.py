@@ -127,7 +127,7 @@ def flat(thumbs: np.ndarray) -> np.ndarray:
 
 def drawings(thumbs: np.ndarray) -> np.ndarray:
     """bool [N]: thumbnails, uint8 [N, 32, 32], that look like drawings, not like photographs."""
-    counts = np.array([np.bincount(thumb.ravel(), minlength=256) for thumb in thumbs]).reshape(-1, 256)
+    counts = np.array([np.bincount(x.ravel(), minlength=256).astype(np.uint16) for x in thumbs]).reshape(-1, 256)
     share = counts / SIDE**2
     bits = share * -np.log2(np.maximum(share, 1 / SIDE**2))
     return bits.sum(axis=1) < DRAWN
@@ -154,7 +154,8 @@ def _judged(thumbs: np.ndarray, candidates: np.ndarray, names: np.ndarray, poll:
     order = order[first]
     found = found[order]
     index = found[:, :2].reshape(-1, 2)
-    drawn = np.logical_or(*drawings(thumbs[index.T.ravel()]).reshape(2, -1))
+    seen, place = np.unique(index, return_inverse=True)  # a picture may be in many pairs
+    drawn = drawings(thumbs[seen])[place.reshape(-1, 2)].any(axis=1)
     return Pairs(names[index], found[:, 2] == 1, np.minimum(detail[order], 1), worst[order], drawn)
 
 
