@@ -155,7 +155,7 @@ def _judged(thumbs: np.ndarray, candidates: np.ndarray, names: np.ndarray, poll:
     found = found[order]
     index = found[:, :2].reshape(-1, 2)
     seen, place = np.unique(index, return_inverse=True)  # a picture may be in many pairs
-    drawn = drawings(thumbs[seen])[place.reshape(-1, 2)].any(axis=1)
+    drawn = np.asarray(drawings(thumbs[seen])[place.reshape(-1, 2)].any(axis=1))
     return Pairs(names[index], found[:, 2] == 1, np.minimum(detail[order], 1), worst[order], drawn)
 
 
