@@ -30,6 +30,7 @@ RECIPE = "finetune_pretrained.py"
 WAYS = {
     "probe": "last layer solved, all else frozen",
     "tuned": "from the solved layer, all trained, lower layers slower",
+    "larger": "`tuned` on pictures of 112 px, as the recipe has it",
     "scratch": "the same network from nothing, as many epochs",
     "small": "`emoji.py` from nothing: a ResNet and augmentation for small pictures, as many epochs",
 }
@@ -39,13 +40,13 @@ CASES: dict[str, dict[str, Any]] = {
     "faces": {
         "title": "faces, 7 emotions x 300, EfficientNet-Lite0 of ImageNet, 64 px",
         "weights": "efficientnet_lite0_imagenet.safetensors",
-        "variants": {"probe": "", "tuned": "", "scratch": ":scratch", "small": ""},
+        "variants": {"probe": "", "tuned": "", "larger": "", "scratch": ":scratch", "small": ""},
         "knobs": ("--config.image_size=64",),
     },
     "things": {
         "title": "CIFAR-10's pictures, 10 classes x 300, ResNet-20 of the whole CIFAR-10, 32 px",
-        "about": "These weights have learned from all 50,000 training pictures of CIFAR-10 already, which may be why "
-        "training on a few of them once more, encoded as JPEG, is worth less than a new last layer.",
+        "about": "These weights have learned from all 50,000 training pictures of CIFAR-10 already: training on few of "
+        "them once more, encoded as JPEG, made them no better, and the run kept the solved layer that it began with.",
         "weights": "resnet20_cifar10.safetensors",
         "variants": {"probe": ":resnet20", "tuned": ":resnet20", "scratch": ":resnet20_scratch"},
         "knobs": (),
@@ -65,9 +66,10 @@ def command(case: str, way: str, seed: int, *, data: str, weights: Path, workdir
     verb = "probe" if way == "probe" else "train"
     recipe = "emoji.py" if way == "small" else RECIPE + about["variants"][way]
     found = [verb, f"--config={recipe}", f"--workdir={workdir}", f"--config.data.path={data}"]
-    if way in ("probe", "tuned"):
+    if way not in ("scratch", "small"):
         found.append(f"--config.model.weights={weights / about['weights']}")
-    return [*found, f"--config.seed={seed}", *about["knobs"], *(SMALL if way == "small" else ())]
+    size = () if way == "larger" else about["knobs"]
+    return [*found, f"--config.seed={seed}", *size, *(SMALL if way == "small" else ())]
 
 
 def one_run(case: str, way: str, seed: int, *, data: str, weights: Path) -> dict[str, Any]:
