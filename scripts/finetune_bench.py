@@ -33,14 +33,16 @@ WAYS = {
     "larger": "`tuned` on pictures of 112 px, as the recipe has it",
     "scratch": "the same network from nothing, as many epochs",
     "small": "`emoji.py` from nothing: a ResNet and augmentation for small pictures, as many epochs",
+    "small_larger": "`small` on pictures of 112 px",
 }
 SMALL = ("--config.stages[0].epochs=14", "--config.eval.every_epochs=2")
-"""Knobs of `small`; recipe, seed, data and pictures of 64 px come from elsewhere."""
+"""Knobs of `small`; recipe, seed, data and size of the pictures come from elsewhere."""
+LARGER = ("--config.image_size=112",)
 CASES: dict[str, dict[str, Any]] = {
     "faces": {
         "title": "faces, 7 emotions x 300, EfficientNet-Lite0 of ImageNet, 64 px",
         "weights": "efficientnet_lite0_imagenet.safetensors",
-        "variants": {"probe": "", "tuned": "", "larger": "", "scratch": ":scratch", "small": ""},
+        "variants": {"probe": "", "tuned": "", "larger": "", "scratch": ":scratch", "small": "", "small_larger": ""},
         "knobs": ("--config.image_size=64",),
     },
     "things": {
@@ -64,12 +66,12 @@ def command(case: str, way: str, seed: int, *, data: str, weights: Path, workdir
     """The run as a user gives it, less the interpreter."""
     about = CASES[case]
     verb = "probe" if way == "probe" else "train"
-    recipe = "emoji.py" if way == "small" else RECIPE + about["variants"][way]
+    small, larger = way.startswith("small"), way.endswith("larger")
+    recipe = "emoji.py" if small else RECIPE + about["variants"][way]
     found = [verb, f"--config={recipe}", f"--workdir={workdir}", f"--config.data.path={data}"]
-    if way not in ("scratch", "small"):
+    if way != "scratch" and not small:
         found.append(f"--config.model.weights={weights / about['weights']}")
-    size = () if way == "larger" else about["knobs"]
-    return [*found, f"--config.seed={seed}", *size, *(SMALL if way == "small" else ())]
+    return [*found, f"--config.seed={seed}", *(LARGER if larger else about["knobs"]), *(SMALL if small else ())]
 
 
 def one_run(case: str, way: str, seed: int, *, data: str, weights: Path) -> dict[str, Any]:

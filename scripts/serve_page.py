@@ -11,7 +11,8 @@ Written by `{command}` from [serving.json](serving.json) on {date}: {machine}.
 {versions}.
 
 `emojax serve` with its default knobs but `--timeout=5`; {model}, one a request. The client shares the cores with the
-server. Time counts from the moment at which a request was due. The server was warm {ready:g} s after the command.
+server. Time counts from the moment at which a request was due. The server was warm {ready:g} s after the command. No
+request asked for a map of evidence (`explain=true`): maps are made one picture at a time, and a batch gets none.
 
 **Stated limit on this machine: {limit} requests/s**, 70 % of the highest rate tried at which every request was answered
 and 99 % within {bar:g} ms. Above it the queue fills; what does not fit gets 429 with Retry-After. A body must be there

@@ -15,11 +15,12 @@ from stored_models import NAMES, SMALL, make, pictures
 from tiny import make_folder
 
 import emojax
-from emojax import bundle, checkpoint_meta, cli, conformal, data, decision, export, predict
+from emojax import bundle, checkpoint_meta, cli, conformal, data, decision, export, predict, stored
 from emojax.cli import evaluate
 from emojax.config import DataConfig, ModelConfig
 from emojax.data import pipeline, sources
 from emojax.errors import CheckpointError, ConfigError, DamagedError
+from emojax.export import bundle_file
 from emojax.scaling import Scaling
 
 
@@ -90,6 +91,28 @@ def test_a_bundle_of_a_bundle_is_the_same_but_for_nothing(made, tmp_path):
 def test_the_card_has_the_measured_numbers(made):
     text = (made / "model" / bundle.CARD).read_text()
     assert "0.7500 [0.5000, 1.0000]" in text and "blue, green, red" in text and "vector scaling" in text
+
+
+def test_the_card_tells_of_copies_of_training_pictures(tmp_path):
+    run = make(tmp_path / "run")
+    path = run / "report/val.json"
+    report = json.loads(path.read_text())
+    without, bounds = {"accuracy": 0.7}, {"accuracy": [0.4, 0.9]}
+    found = {"checked": True, "leaked": 2, "left": 10, "numbers_without": without, "bounds_without": bounds}
+    for check, said in (
+        (None, "Whether pictures of val are copies of training pictures was not checked."),
+        (
+            {"checked": True, "leaked": 0, "left": 12, "numbers_without": {}, "bounds_without": {}},
+            "No picture of val is",
+        ),
+        (
+            found,
+            "2 of the 12 pictures of val are copies of training pictures: accuracy without them 0.7000 "
+            "[0.4000, 0.9000].",
+        ),
+    ):
+        path.write_text(json.dumps(report | {"leak_check": check}))
+        assert said in bundle_file.card(stored.read(run), predict.load(run), {})
 
 
 def test_the_card_is_of_what_is_exported_and_names_where_it_started(made, tmp_path):

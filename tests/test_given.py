@@ -33,7 +33,8 @@ def png(image):
         (["a.png", Path("b.png"), b"bytes", GREY, RGB, Image.fromarray(GREY)], 6),
         ((x for x in ("a.png", "b.png")), 2),
         (np.stack([RGB, RGB]), 2),
-        (np.stack([GREY] * 4), 4),
+        (np.stack([GREY] * 5), 5),
+        (GREY[None], 1),
     ],
 )
 def test_one_picture_or_many(images, count):
@@ -50,6 +51,10 @@ def test_one_picture_or_many(images, count):
         (RGB.astype(np.int64), r"picture 0.*found int64"),
         ([np.moveaxis(RGB, 2, 0)], r"picture 0.*found uint8 \[3, 5, 7\]"),
         ([np.zeros((0, 4, 3), np.uint8)], r"picture 0.*found uint8 \[0, 4, 3\]"),
+        (np.moveaxis(RGB, 2, 0), r"array \[3, 5, 7\]: give colours on the last axis, or several grey"),
+        (np.zeros((5, 7, 2), np.uint8), r"array \[5, 7, 2\]"),
+        ({"a.png": 1}, "found dict"),
+        ([".", "a.png"], r"picture 0: \. is a folder"),
         (np.zeros((2, 3, 4, 5, 3), np.uint8), r"picture 0.*found uint8 \[3, 4, 5, 3\]"),
     ],
 )

@@ -213,6 +213,12 @@ def test_weights_fill_the_knobs_that_are_left_open(tmp_path):
         pretrained.resolved(config)
 
 
+def test_a_recipe_that_waits_for_its_weights_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="starts from pretrained weights: give them with --config"):
+        pretrained.open_source("FILE")
+
+
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
@@ -309,7 +315,8 @@ def test_inspect_and_import(tmp_path, capsys):
     np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), state["layer2.0.conv1.weight"])
     assert pretrained.nearest(source) == (pretrained.Match("resnet20", "small", 10), "")
     capsys.readouterr()
-    assert cli.main(["weights", "import", str(tmp_path / "w.npz"), str(out), "--model", "resnet18"]) == 3
+    new = str(tmp_path / "new.safetensors")
+    assert cli.main(["weights", "import", str(tmp_path / "w.npz"), new, "--model", "resnet18"]) == 3
     assert "has not the shapes of resnet18" in capsys.readouterr().err
     (tmp_path / "bad.safetensors").write_bytes(b"\x05" + bytes(20))
     assert cli.main(["weights", "inspect", str(tmp_path / "bad.safetensors")]) == 3
@@ -383,6 +390,25 @@ def test_an_import_does_not_replace_what_it_reads(tmp_path, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert cli.main(["weights", "import", str(file), "w.safetensors"]) == 2
     assert "is the file that is read" in capsys.readouterr().err and file.read_bytes() == before
+    Path("mine.safetensors").write_bytes(b"mine")
+    assert cli.main(["weights", "import", str(file), "mine.safetensors"]) == 2
+    assert "is there already" in capsys.readouterr().err and Path("mine.safetensors").read_bytes() == b"mine"
+    assert cli.main(["weights", "import", str(file), "none/own.safetensors"]) == 2
+    assert "its folder none does not exist" in capsys.readouterr().err and not Path("none").exists()
+
+
+def test_what_names_do_not_tell_is_told(tmp_path, capsys):
+    """timm's tf_ networks have the names of the others, and another arithmetic."""
+    file = tmp_path / "w.safetensors"
+    names = ("blocks.0.0.conv_dw.weight", "conv_stem.weight")
+    save_file({name: np.zeros((8, 1, 3, 3), np.float32) for name in names}, file)
+    assert cli.main(["weights", "inspect", str(file)]) == 0
+    assert "note: padding and norm_epsilon cannot be told from timm's names" in capsys.readouterr().out
+    config = {"architecture": "tf_efficientnet_b0", "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert cli.main(["weights", "inspect", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert "note: " not in told and "padding: same" in told and "norm_epsilon: 0.001" in told
 
 
 def test_weights_that_are_no_numbers_are_not_called_fine(tmp_path, capsys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,15 +75,16 @@ def _settle(options: argparse.Namespace, flags: dict[str, Any], *, where: str, t
 
 def check_faces(options: argparse.Namespace) -> None:
     """Raises `ConfigError` for options of the detector and the crop that are out of range."""
+    from emojax.data.face_detector import LEAST_SCORE, LEAST_SIDE
     from emojax.errors import ConfigError
 
-    for name, most, found in (
-        ("min-face", math.inf, options.min_face),
-        ("min-score", 1, options.min_score),
-        ("margin", 2, options.margin),
+    for name, good, found, expected in (
+        ("min-face", options.min_face == 0 or options.min_face >= LEAST_SIDE, options.min_face, "0, or 20 and more"),
+        ("min-score", LEAST_SCORE <= options.min_score <= 1, options.min_score, f"{LEAST_SCORE} to 1"),
+        ("margin", 0 <= options.margin <= 2, options.margin, "0 to 2"),
     ):
-        if not 0 <= found <= most:
-            raise ConfigError(f"--{name}={found}: expected {f'0 to {most}' if most < math.inf else '0 or more'}")
+        if not good:
+            raise ConfigError(f"--{name}={found}: expected {expected}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,9 +137,11 @@ def _parser() -> argparse.ArgumentParser:
 def add_faces(group: Any) -> None:
     """The options of the detector and of the crop, None where not given, for every verb that looks for faces."""
     group.add_argument(
-        "--min-face", type=int, metavar="PIXELS", help="smallest face; default: 1/20 of the shorter side"
+        "--min-face", type=int, metavar="PIXELS", help="smallest face, from 20 on; default: 1/20 of the shorter side"
     )
-    group.add_argument("--min-score", type=float, help=f"least score of a face; default: {FACES['min_score']}")
+    group.add_argument(
+        "--min-score", type=float, help=f"least score of a face, 0.7 to 1; default: {FACES['min_score']}"
+    )
     group.add_argument("--margin", type=float, help="show so much more around a face, in sides of the crop; default: 0")
 
 

@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     model_options.add_choice(parser)
     where = parser.add_argument_group("who may ask")
     where.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")
-    where.add_argument("--port", type=int, default=8000, help="0 = any free one, which is told")
+    where.add_argument("--port", type=int, default=8000, help="0 = any free one, which is told; default: 8000")
     where.add_argument(
         "--token-file", default="", metavar="FILE", help=f"holds the token that requests must carry; or set {TOKEN}"
     )
@@ -76,14 +76,19 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-host", action="append", default=[], metavar="NAME", help="another name that browsers may use; * = any"
     )
     how = parser.add_argument_group("how much")
-    how.add_argument("--max-batch", type=int, default=32, choices=(1, 2, 4, 8, 16, 32), help="pictures at once")
-    how.add_argument("--max-wait-ms", type=_number, default=4.0, help="how long a picture waits for others")
-    how.add_argument("--queue", type=int, default=256, help="pictures in the server; more get 429")
-    how.add_argument("--max-mib", type=_number, default=10.0, help="of one request")
-    how.add_argument("--max-megapixels", type=_number, default=25.0, help="of one picture")
-    how.add_argument("--max-pictures", type=int, default=32, help="in one request")
-    how.add_argument("--timeout", type=_number, default=30.0, help="seconds for a body, and again for its answer")
-    how.add_argument("--drain", type=_number, default=30.0, help="seconds for what is inside when the server is to end")
+    how.add_argument(
+        "--max-batch", type=int, default=32, choices=(1, 2, 4, 8, 16, 32), help="pictures at once; default: 32"
+    )
+    for name, kind, default, what in (
+        ("max-wait-ms", _number, 4.0, "how long a picture waits for others"),
+        ("queue", int, 256, "pictures in the server; more get 429"),
+        ("max-mib", _number, 10.0, "of one request"),
+        ("max-megapixels", _number, 25.0, "of one picture"),
+        ("max-pictures", int, 32, "in one request"),
+        ("timeout", _number, 30.0, "seconds for a body, and again for its answer"),
+        ("drain", _number, 30.0, "seconds for what is inside when the server is to end"),
+    ):
+        how.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=f"{what}; default: {default:g}")
     return parser
 
 

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from emojax import tensor_file
     from emojax.errors import CheckpointError
-    from emojax.models import pretrained
+    from emojax.models import layouts, pretrained
 
     source, unusable = pretrained.open_source(options.file), ""
     try:
@@ -62,6 +62,8 @@ def _inspect(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{knob}: {value}\n")
     if "mean" not in source.knobs:
         sys.stdout.write("mean, std: not in the file; ImageNet's are taken unless config.model.mean and std say more\n")
+    if note := layouts.unsure(source.layout, source.knobs):
+        sys.stdout.write(f"note: {note}\n")
     for key, text in source.header.metadata.items():
         sys.stdout.write(f"metadata {one_line(key)}: {one_line(text)[:300]}\n")
     entries = source.header.entries
@@ -94,11 +96,14 @@ def _import(options: argparse.Namespace) -> int:
     from emojax import __version__, models, tensor_file
     from emojax.config import ModelConfig
     from emojax.errors import CheckpointError, ConfigError
-    from emojax.models import pretrained
+    from emojax.models import layouts, pretrained
 
     source, out = pretrained.open_source(options.file), Path(options.out)
-    if out.exists() and out.samefile(source.path):
-        raise ConfigError(f"{out} is the file that is read; give the new one another name")
+    if out.exists():
+        what = "the file that is read" if out.samefile(source.path) else "there already"
+        raise ConfigError(f"{out} is {what}; give the new one another name")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: its folder {out.parent} does not exist; create it first")
     match, differs = pretrained.nearest(source, name=options.model, stem=options.stem)
     if differs:
         only = "" if options.model and options.stem else ", the nearest"
@@ -124,4 +129,7 @@ def _import(options: argparse.Namespace) -> int:
         f"{out}: {len(taken)} arrays of {_network(match)}; names before: {_layout(source)}\n"
         f"SHA-256 {tensor_file.digest(out)}\n"
     )
+    note = layouts.unsure(source.layout, source.knobs)
+    if note and options.padding is None and options.norm_epsilon is None:
+        sys.stdout.write(f"note: {note}\n")
     return 0

@@ -31,6 +31,8 @@ _OUTPUTS = {
 }
 _THRESHOLDS = (0.6, 0.7, 0.7)
 """Least score of a face in each of the networks, as the authors' code has it."""
+LEAST_SCORE, LEAST_SIDE = _THRESHOLDS[2], 20
+"""What is not found whatever is asked for: the last network drops lower scores, the first sees no smaller faces."""
 
 _PYRAMID = 0.709
 """Each size of the pyramid has half the pixels of the one before."""
@@ -60,16 +62,15 @@ class Detector:
         Args:
           min_face: side of the smallest faces that are looked for, pixels, from 20 on; 0 = a twentieth of the shorter
             side of a picture, and at least 20.
-          min_score: least score of the last network.
+          min_score: least score of the last network, from 0.7 on.
 
         Raises `ConfigError` when the package with the weights is missing or has other weights.
         """
-        self._min_face, self._min_score = min_face, max(min_score, _THRESHOLDS[2])
+        self._min_face, self._min_score = min_face, min_score
         self._nets = {name: _network(name, digest) for name, digest in _WEIGHTS.items()}
 
     def __call__(self, image: np.ndarray) -> list[Detection]:
-        smallest = self._min_face or max(20, min(image.shape[:2]) // _SHARE)
-        boxes = self._first(image, max(20, smallest))
+        boxes = self._first(image, self._min_face or max(LEAST_SIDE, min(image.shape[:2]) // _SHARE))
         boxes = self._second(image, boxes)
         boxes, points = self._third(image, boxes)
         found = [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,19 @@ class Given:
         """One picture, or an iterable of pictures.
 
         An array [H, W] or one whose last axis has 3 or 4 channels of three is one picture; other arrays are pictures
-        along their first axis. Raises `DataError`, with the picture's position, for what is no picture.
+        along their first axis. Raises `DataError`, with the picture's position, for what is no picture, and for an
+        array [3 or 4, H, W], which may be one picture with its channels in front or so many grey ones.
         """
         alone = isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
         if not alone and hasattr(images, "__array__"):
             images = np.asarray(images)
             alone = images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in (3, 4))
-        if not alone and not isinstance(images, Iterable):
+            if not alone and images.ndim == 3 and (images.shape[0] in (3, 4) or images.shape[-1] == 2):
+                raise DataError(
+                    f"{_EXPECTED}; found an array {list(images.shape)}: give colours on the last axis, or several grey "
+                    "pictures as a list"
+                )
+        if isinstance(images, Mapping) or (not alone and not isinstance(images, Iterable)):
             raise DataError(f"{_EXPECTED}, one or several of them; found {type(images).__name__}")
         return cls(tuple(_picture(x, i) for i, x in enumerate([images] if alone else images)))
 
@@ -53,6 +60,8 @@ class Given:
 def _picture(item: Any, position: int) -> str | bytes | np.ndarray:
     """A path as str, bytes, or pixels uint8 [H, W] or [H, W, 3]."""
     if isinstance(item, str | os.PathLike):
+        if Path(item).is_dir():
+            raise DataError(f"picture {position}: {os.fsdecode(item)} is a folder; `emojax predict` takes folders")
         return os.fsdecode(item)
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item)

@@ -76,6 +76,17 @@ def guess(names: Iterable[str]) -> Layout | None:
     return None
 
 
+def unsure(layout: Layout | None, knobs: Mapping[str, Any]) -> str:
+    """What the names leave open, for people; "" = nothing. timm calls the arrays of its `tf_` networks as those of its
+    others, and only config.json tells them apart, which gives colours too."""
+    if layout is None or layout.title not in ("timm EfficientNet", "timm MobileNetV3") or "mean" in knobs:
+        return ""
+    return (
+        "padding and norm_epsilon cannot be told from timm's names: keep its config.json beside the file, or where it "
+        "is of a tf_ network give --config.model.padding=same --config.model.norm_epsilon=0.001"
+    )
+
+
 def of_timm(values: Mapping[str, Any]) -> dict[str, Any]:
     """Knobs from the config.json that timm publishes beside weights: colours, resizing, and TensorFlow's padding for
     networks that are called `tf_`. Values of an unexpected kind are passed over."""

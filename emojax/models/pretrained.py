@@ -97,13 +97,14 @@ def _fetched(hub: Any, repository: str, file: str) -> Path:
 def open_source(name: str) -> Source:
     """What `model.weights` names, by its header alone. Raises as `locate` and `tensor_file.header`."""
     path = locate(name)
+    if name == "FILE" and not path.exists():  # what recipes have there
+        raise ConfigError("this recipe starts from pretrained weights: give them with --config.model.weights=FILE")
     head = tensor_file.header(path)
     own = tensor_file.facts(head.metadata, OWN)
     if own is not None:
         return Source(path, head, None, _checked(own.get("knobs", {}), path))
     layout = layouts.guess(_bare(name) for name in head.entries)
-    knobs = dict(layout.knobs) if layout else {}
-    return Source(path, head, layout, knobs | _beside(path))
+    return Source(path, head, layout, (dict(layout.knobs) if layout else {}) | _beside(path))
 
 
 def _checked(knobs: Any, path: Path) -> dict[str, Any]:
@@ -257,8 +258,7 @@ def _listed(differences: Mapping[str, list[str]]) -> str:
 
 def merged(params: Tree, model_state: Tree, taken: Mapping[str, Any]) -> tuple[Tree, Tree]:
     """(params, model_state) with the arrays of `load` in their places."""
-    both = {"params": params, "model_state": model_state}
-    both = paths.map_with_path(taken.get, both)
+    both = paths.map_with_path(taken.get, {"params": params, "model_state": model_state})
     return both["params"], both["model_state"]
 
 

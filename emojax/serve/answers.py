@@ -41,7 +41,7 @@ class Prediction(_Schema):
     probs: dict[str, float] = Field(description="of all classes, in the model's order; calibrated where it is")
     abstained: bool | None = Field(description="too unsure for an answer; null = not calibrated for abstaining")
     set: list[str] | None = Field(description="classes that hold the true one as often as calibrated; null = not")
-    attention: Evidence | None = Field(description="null unless `explain` is asked for")
+    attention: Evidence | None = Field(description="null unless `explain` is asked for; of a batch always null")
 
 
 class Failure(_Schema):
