@@ -121,6 +121,8 @@ def test_what_cannot_be_exported_is_told(tmp_path):
             export.run(run, tmp_path / "out", formats, val=None)
     with pytest.raises(WorkdirError, match="exists"):
         export.run(run, run, ["bundle"], val=None)
+    with pytest.raises(ConfigError, match="a folder, or a zip file"):
+        export.run(run, tmp_path / "model.onnx", ["bundle"], val=None)
     with pytest.raises(WorkdirError, match="not a folder"):
         export.run(run, tmp_path / "no" / "out", ["bundle"], val=None)
     odd = make(tmp_path / "odd", model=ModelConfig(name="resnet18", stem="small2", depths=(1,), widths=(8,)))

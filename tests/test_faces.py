@@ -200,6 +200,8 @@ def test_align_names_the_files_that_it_does_not_copy(tmp_path, capsys, detector)
     command = ["data", "align", str(source), str(tmp_path / "out"), "--no-face=whole"]
     assert cli.main(command) == 0
     assert "2 files that are no pictures were not copied: labels.csv, a/notes.txt\n" in capsys.readouterr().err
+    assert cli.main([*command[:3], str(tmp_path / "skipped")]) == 0
+    assert "emojax: nothing is left of these folders: a\n" in capsys.readouterr().err
     for name in ("b.txt", "c.txt"):
         (source / name).write_text("x")
     assert cli.main(command) == 0

@@ -6,7 +6,9 @@ import argparse
 import functools
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from emojax.cli.predict import FACES, add_faces, check_faces
 from emojax.errors import ConfigError, DataError
@@ -76,6 +78,7 @@ def _align(source: Path, target: Path, options: argparse.Namespace) -> tuple[str
                 terminal.update(lambda told=told: told)
         aligning.finish(layout, source, target, table.read(), **crop)
         errors = [row["error"] for row in table.read() if row["error"]]
+        emptied = _emptied(table.read()) if layout == "tree" and options.no_face == "skip" else []
         table.finish()
     finally:
         terminal.clear()
@@ -85,7 +88,17 @@ def _align(source: Path, target: Path, options: argparse.Namespace) -> tuple[str
     if layout == "tree" and (left := aligning.left_behind(source))[0]:
         names = ", ".join(map(one_line, left[1])) + (", ..." if left[0] > len(left[1]) else "")
         terminal.message(f"emojax: {left[0]:,} files that are no pictures were not copied: {names}")
+    if emptied:
+        terminal.message(f"emojax: nothing is left of these folders: {', '.join(map(one_line, emptied))}")
     return layout, errors, table.rows
+
+
+def _emptied(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Folders of pictures, mostly classes, of which no picture was kept."""
+    kept, lost = set(), set()
+    for row in rows:
+        (lost if row["error"] else kept).add(str(Path(row["image"]).parent))
+    return sorted(lost - kept)
 
 
 def _folders(source: str, target: str) -> tuple[Path, Path]:

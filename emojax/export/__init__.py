@@ -36,6 +36,8 @@ NAMES = {
     "safetensors": "torch.safetensors",
 }
 """format -> its file."""
+_NO_FOLDERS = (".onnx", ".safetensors", ".stablehlo", ".pt", ".pth", ".gz", ".tgz", ".tar", ".7z")
+"""Names that a folder should not have: who gives one means a file."""
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "safetensors", "jax2onnx", "onnx", "onnxruntime", "timm", "torch")
 
 
@@ -64,7 +66,8 @@ def run(
 
     Raises:
       ExportError: an export does not say what the model says. Nothing is written then, nor after any other error.
-      ConfigError: a format is unknown, or this model has none of that kind.
+      ConfigError: a format is unknown or needs a package that is missing, `out` has the name of another kind of file,
+        or this model has none of that kind.
       WorkdirError: `out` exists, or its folder does not.
     """
     formats = list(dict.fromkeys(formats))
@@ -72,12 +75,16 @@ def run(
         raise ConfigError(f"--format: expected some of {', '.join(NAMES)}, found {', '.join(formats) or 'none'}")
     if images < 1:
         raise ConfigError(f"--images: expected at least 1, found {images}")
+    if out.suffix.lower() in _NO_FOLDERS:
+        raise ConfigError(f"{out}: what is exported is a folder, or a zip file where the name ends in .zip")
     if out.exists() or out.is_symlink():
         raise WorkdirError(f"{out} exists; exports go to a new place")
     if not out.parent.is_dir():
         raise WorkdirError(f"{out.parent} is not a folder; make it first")
     if "int8" in formats and val is None:
         raise DataError("--format=int8: its cost is measured on val, and there are no val pictures here")
+    if {"onnx", "int8"} & set(formats):
+        onnx_file.check_installed()
     stored = read(source, which=which)
     classifier = predict.load(source, which=which, views=views, decision=decision)
     seen = gate.pictures(classifier, val, images)

@@ -98,6 +98,12 @@ class Session:
         return self._session.run([OUTPUT], {INPUT: images})[0]
 
 
+def check_installed() -> None:
+    """Raises `ConfigError` without the packages of the extra, before anything was worked out."""
+    for name in ("jax2onnx", "onnx", "onnxruntime"):
+        _import(name)
+
+
 def _import(name: str) -> Any:
     import importlib
 
