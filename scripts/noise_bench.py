@@ -67,10 +67,21 @@ def deferred(config: Config) -> None:
 
 
 def retrained(config: Config) -> None:
-    """The last fifth of the run trains a new classifier alone, on classes that are drawn alike."""
+    """The last fifth of the run trains a new classifier alone, on classes that are drawn alike.
+
+    It starts from nothing and has few updates, so its rate is ten times the network's: on dev 0.003 gave an accuracy of
+    38 %, 0.01 76 %, 0.03 83 %, 0.1 84 % and 0.3 77 %.
+    """
     epochs = config.stages[0].epochs
     own = dataclasses.replace(config.schedule, warmup_epochs=0.0)
-    again = StageConfig(epochs=0.2 * epochs, frozen="^(?!head/)", restart="^head/", sampler="balanced", schedule=own)
+    again = StageConfig(
+        epochs=0.2 * epochs,
+        frozen="^(?!head/)",
+        restart="^head/",
+        sampler="balanced",
+        schedule=own,
+        learning_rate=10 * config.optim.learning_rate,
+    )
     config.stages = (StageConfig(epochs=0.8 * epochs, schedule=own), again)
 
 
