@@ -13,6 +13,7 @@ from matplotlib import cbook
 from PIL import Image
 
 from emojax import cli, overlay, video
+from emojax.cli import predict_video
 from emojax.errors import ConfigError, DataError
 
 COLOURS = {"blue": (30, 30, 220), "red": (220, 30, 30)}
@@ -110,6 +111,45 @@ def test_a_file_that_is_cut_ends_early_without_an_error(tmp_path):
     path = write(tmp_path / "a.avi", list(rng.integers(0, 255, (30, 48, 64, 3), np.uint8)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert 5 < len(list(video.open_clip(str(path)).read())) < 30
+
+
+def noise(count):
+    return list(np.random.default_rng(0).integers(0, 255, (count, 48, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_second_call_on_one_file_is_refused_and_loses_nothing(small_run, tmp_path, capsys, monkeypatch, suffix):
+    path, out = write(tmp_path / "a.avi", noise(40)), tmp_path / f"rows{suffix}"
+    command = ["predict", f"--workdir={small_run}", str(path), f"--out={out}"]
+    codes = []
+
+    def again(self, parts):
+        if not codes:
+            codes.append(None)
+            codes.append(cli.main([*command, "--smooth=none"]))
+            codes.append(cli.main(command))
+
+    monkeypatch.setattr(predict_video.Terminal, "update", again)
+    assert cli.main(command) == 0 and codes[1:] == [2, 2]
+    assert capsys.readouterr().err.count("another process is writing it") == 2
+    rows = rows_of(out) if suffix == ".csv" else pq.read_table(out).to_pylist()
+    assert [int(row["frame"]) for row in rows] == list(range(40))
+    note = json.loads((tmp_path / f"rows{suffix}.about.json").read_text())
+    assert note["smooth"] == "exponential:0.4" and not (tmp_path / f"rows{suffix}.partial").exists()
+    assert cli.main(command) == 0
+    assert f"{out} has 40 rows of an earlier call; they are replaced" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_rows_of_a_camera_are_not_replaced(small_run, tmp_path, capsys, monkeypatch, suffix):
+    out = tmp_path / f"rows{suffix}"
+    command = ["predict", f"--workdir={small_run}", "--video=0", f"--out={out}"]
+    for images, code in ((0, 2), (4, 0), (5, 2)):  # what has no rows is in nobody's way
+        monkeypatch.setattr(video.cv2, "VideoCapture", lambda number, n=images: Camera([plain(COLOURS["red"])] * n))
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        assert cli.main(command) == code
+    assert "has 4 rows of an earlier recording" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def rows_of(path):

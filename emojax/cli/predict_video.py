@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from emojax.video import Clip, Frame, Writer, open_clip
 
 if TYPE_CHECKING:
     from emojax.data.face_detector import Detector
+    from emojax.growing import Table
     from emojax.predict import Classifier
 
 _BATCH = 32
@@ -53,10 +54,10 @@ def run(source: str, options: argparse.Namespace, classifier: Classifier, detect
     clip = open_clip(source)
     with contextlib.closing(clip), contextlib.ExitStack() as stack:
         form = Form(classifier.class_names, _WHERE, sets=options.sets, faces=detector is not None)
-        rows = _rows_out(options, classifier, form, stack)
+        terminal = Terminal(sys.stderr)
+        rows, finish = _rows_out(options, classifier, form, clip, terminal, stack)
         writer = stack.enter_context(_overlay(options.overlay, clip)) if options.overlay else None
         work = _Work(clip, Judge.of(options, classifier), detector, smoothing, options)
-        terminal = Terminal(sys.stderr)
         terminal.message(f"emojax: {_introduction(clip, work, options)}")
         start, last = time.monotonic(), 0.0
         try:
@@ -75,6 +76,7 @@ def run(source: str, options: argparse.Namespace, classifier: Classifier, detect
             terminal.clear()
         if not work.sampled:
             raise DataError(f"{source}: has no frame that can be decoded")
+        finish()  # the rows are whole, whatever becomes of the overlay
         seconds = max(time.monotonic() - start, 1e-9)
         terminal.message(
             f"emojax: {work.sampled:,} frames classified of {duration(last)} of video in {seconds:.1f} s "
@@ -184,19 +186,26 @@ class _Work:
                 del self.tracks[one]
 
 
-def _rows_out(options: argparse.Namespace, classifier: Classifier, form: Form, stack: contextlib.ExitStack) -> Any:
-    """Where rows go: a function of a row."""
+def _rows_out(
+    options: argparse.Namespace,
+    classifier: Classifier,
+    form: Form,
+    clip: Clip,
+    terminal: Terminal,
+    stack: contextlib.ExitStack,
+) -> tuple[Callable[[Row], None], Callable[[], None]]:
+    """Where rows go: a function of a row, and what is to be called after the last one."""
     if options.out:
         from emojax import growing
 
         path = Path(options.out)
         about = {"video": options.video or options.paths[0], "smooth": options.smooth, **origin(options, classifier)}
-        growing.remove(path, form.columns(), about)  # a video is seen from its start: its own earlier rows go
         table = growing.open_table(path, form.columns(), key="frame", size="faces", about=about, flat=form.flat)
-        stack.push(lambda kind, *_: table.close() if kind else table.finish())
-        return lambda row: table.write([form.nested(row)])
+        stack.callback(table.close)
+        _begin_anew(table, path, clip, terminal)
+        return lambda row: table.write([form.nested(row)]), table.finish
     if not (options.json or options.csv):
-        return lambda row: None
+        return lambda row: None, lambda: None
     lines = predict_rows.json_lines if options.json else predict_rows.csv_lines
     if options.csv:
         for line in lines(form, [], first=True):
@@ -207,7 +216,19 @@ def _rows_out(options: argparse.Namespace, classifier: Classifier, form: Form, s
             sys.stdout.write(line + "\n")
         sys.stdout.flush()  # of a camera each row is wanted at once
 
-    return say
+    return say, lambda: None
+
+
+def _begin_anew(table: Table, path: Path, clip: Clip, terminal: Terminal) -> None:
+    """Takes away the rows of an earlier call; raises `ConfigError` for those of a camera."""
+    if table.rows and clip.live:
+        raise ConfigError(
+            f"{path} has {table.rows:,} rows of an earlier recording, and a camera does not show the same twice: give "
+            "another name, or remove it with what lies beside it"
+        )
+    if table.rows:
+        terminal.message(f"emojax: {path} has {table.rows:,} rows of an earlier call; they are replaced")
+    table.clear()
 
 
 @contextlib.contextmanager
