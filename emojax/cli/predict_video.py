@@ -44,7 +44,8 @@ _WHERE = {"frame": int, "time": float, "track": int, "lag_frames": int, "lag_ms"
 def run(source: str, options: argparse.Namespace, classifier: Classifier, detector: Detector | None) -> int:
     """Classifies a video; rows go to --out or, with --json or --csv, to the standard output, else a summary does.
 
-    The rows of a video begin anew in every call: its tracks and its smoothing depend on all frames before.
+    The rows of a video begin anew in every call: its tracks and its smoothing depend on all frames before. The exit
+    code is 2 when a file ends before it should.
     """
     given = [x for x in (options.fps, options.seconds) if x is not None]
     both = options.every is not None and options.fps is not None
@@ -59,7 +60,7 @@ def run(source: str, options: argparse.Namespace, classifier: Classifier, detect
         writer = stack.enter_context(_overlay(options.overlay, clip)) if options.overlay else None
         work = _Work(clip, Judge.of(options, classifier), detector, smoothing, options)
         terminal.message(f"emojax: {_introduction(clip, work, options)}")
-        start, last = time.monotonic(), 0.0
+        start = time.monotonic()
         try:
             for frame, found, shown in work.frames():
                 for row in found:
@@ -67,7 +68,6 @@ def run(source: str, options: argparse.Namespace, classifier: Classifier, detect
                 if writer:
                     draw(frame.image, shown)
                     writer.write(frame.image)
-                last = frame.time
                 terminal.update(lambda frame=frame: _progress(frame, clip, time.monotonic() - start))
         except KeyboardInterrupt:
             if not clip.live:
@@ -79,13 +79,35 @@ def run(source: str, options: argparse.Namespace, classifier: Classifier, detect
         finish()  # the rows are whole, whatever becomes of the overlay
         seconds = max(time.monotonic() - start, 1e-9)
         terminal.message(
-            f"emojax: {work.sampled:,} frames classified of {duration(last)} of video in {seconds:.1f} s "
-            f"({work.sampled / seconds:,.1f} frames/s)"
+            f"emojax: {work.sampled:,} frames classified of {duration(_length(clip, options))} of video in "
+            f"{seconds:.1f} s ({work.sampled / seconds:,.1f} frames/s)"
         )
         if detector and not work.tracks:
             terminal.message("emojax: no face found in any frame; try a lower --min-face or --min-score")
         if not (options.out or options.json or options.csv):
             _summary(form, work)
+        return _ended(clip, options, terminal)
+
+
+def _length(clip: Clip, options: argparse.Namespace) -> float:
+    """Seconds of video that were looked through, which is more than up to the last frame that was classified."""
+    return min(clip.length, options.seconds or math.inf)
+
+
+def _ended(clip: Clip, options: argparse.Namespace, terminal: Terminal) -> int:
+    """Tells of a file that has less than it says; returns the exit code, 2 where its end is missing."""
+    if not clip.lacking or (options.seconds and clip.length >= options.seconds):
+        return 0
+    if clip.short:
+        terminal.message(
+            f"emojax: {clip.name} ended after frame {clip.grabbed:,} of {clip.frames:,}: it is cut or damaged, and "
+            "what comes after that is not classified"
+        )
+        return 2
+    terminal.message(
+        f"emojax: {clip.name} has {clip.grabbed:,} frames, where {clip.frames:,} were expected by its rate: the rate "
+        "varies, or it is damaged on the way"
+    )
     return 0
 
 
