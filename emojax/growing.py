@@ -10,6 +10,7 @@ Beside `FILE` lies `FILE.about.json`, which says what made the rows. A file of o
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 from emojax.errors import ConfigError
 from emojax.files import parse_json, plain, write_json
 from emojax.growing_parquet import ParquetTable, partial_file
-from emojax.growing_text import Columns, CsvForm, JsonForm, Row, TextTable
+from emojax.growing_text import Columns, CsvForm, JsonForm, Row, TextTable, held
 from emojax.seen import Seen
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -39,6 +40,10 @@ class Table(Protocol):
 
     def write(self, group: Sequence[Row]) -> None:
         """Appends the rows of one picture."""
+        ...
+
+    def clear(self) -> None:
+        """Takes all rows away; nobody else can write the file meanwhile."""
         ...
 
     def finish(self) -> None:
@@ -73,23 +78,19 @@ def open_table(
         raise ConfigError(f"{path}: its folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise ConfigError(f"{path} is a folder")
-    _settle_about(path, _origin(columns, about))
-    if path.suffix.lower() == ".parquet":
-        return ParquetTable(path, columns, key=key, size=size, flat=flat)
-    form = CsvForm(columns, flat) if path.suffix.lower() == ".csv" else JsonForm()
-    return TextTable(path, form, key=key, size=size)
-
-
-def remove(path: Path, columns: Columns, about: Row) -> None:
-    """Takes away a table that `open_table` has made with these arguments, with what lies beside it; any other file is
-    somebody else's, and stays."""
+    parquet = path.suffix.lower() == ".parquet"
+    file = held(partial_file(path) if parquet else path)
     try:
-        found = parse_json(about_file(path).read_bytes())
-    except (OSError, ValueError):
-        return
-    if found == _origin(columns, about):
-        for file in (path, partial_file(path), about_file(path)):
-            file.unlink(missing_ok=True)
+        _settle_about(path, _origin(columns, about))  # under the lock: a call that is refused leaves the note alone
+        if parquet:
+            return ParquetTable(path, file, columns, key=key, size=size, flat=flat)
+        form = CsvForm(columns, flat) if path.suffix.lower() == ".csv" else JsonForm()
+        return TextTable(path, file, form, key=key, size=size)
+    except BaseException:
+        if parquet and not os.fstat(file.fileno()).st_size:  # without rows it is nothing but the lock
+            partial_file(path).unlink(missing_ok=True)
+        file.close()
+        raise
 
 
 def _origin(columns: Columns, about: Row) -> Any:

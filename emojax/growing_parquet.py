@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from emojax.errors import DataError
 from emojax.growing_text import Columns, JsonForm, Row, TextTable
@@ -21,19 +21,21 @@ _ROWS = 16_384
 class ParquetTable:
     """`FILE.parquet`, and `FILE.parquet.partial` with the rows that it does not have yet."""
 
-    def __init__(self, path: Path, columns: Columns, *, key: str, size: str, flat: Callable[[Row], Row]) -> None:
+    def __init__(
+        self, path: Path, file: BinaryIO, columns: Columns, *, key: str, size: str, flat: Callable[[Row], Row]
+    ) -> None:
+        """`file` is the text file as `held` gives it; who has opened it closes it when this raises.
+
+        Raises `DataError` when one of the two files is damaged.
+        """
         self._path, self._columns, self._key, self._flat = path, columns, key, flat
-        self._lines = TextTable(partial_file(path), JsonForm(), key=key, size=size)
+        self._lines = TextTable(partial_file(path), file, JsonForm(), key=key, size=size)
         self.seen, self.rows, self._old = self._lines.seen, self._lines.rows, Seen()
-        try:
-            # After a kill between the last lines of `finish`, rows are in both files: they count once.
-            self.rows += sum(name not in self.seen for name in self._keys())
-            for name in self._keys():
-                self._old.add(name)
-                self.seen.add(name)
-        except BaseException:
-            self._lines.close()
-            raise
+        # After a kill between the last lines of `finish`, rows are in both files: they count once.
+        self.rows += sum(name not in self.seen for name in self._keys())
+        for name in self._keys():
+            self._old.add(name)
+            self.seen.add(name)
 
     def write(self, group: Sequence[Row]) -> None:
         """Appends the rows of one picture to the text file."""
@@ -50,6 +52,12 @@ class ParquetTable:
             yield from batch.column(0).to_pylist()
         yield from (row.get(name) for row in self._lines.read() if str(row[self._key]) not in self._old)
 
+    def clear(self) -> None:
+        """Takes the Parquet file away, and all rows of the text file."""
+        self._path.unlink(missing_ok=True)
+        self._lines.clear()
+        self.seen, self.rows, self._old = self._lines.seen, 0, Seen()
+
     def finish(self) -> None:
         """Writes the Parquet file in one step, in memory of one row group, and removes the text file."""
         import pyarrow.parquet as pq
@@ -65,11 +73,13 @@ class ParquetTable:
                 while part := list(itertools.islice(rows, _ROWS)):
                     writer.write_batch(self._batch(part))
             temporary.replace(self._path)
-        partial_file(self._path).unlink()
+        partial_file(self._path).unlink()  # `held` sees to it that nobody goes on in a file without a name
         self._lines.close()
 
     def close(self) -> None:
-        """Closes the text file."""
+        """Closes the text file, which goes where it has no rows: then it was nothing but the lock."""
+        if not self._lines.closed and not self._lines.rows:
+            partial_file(self._path).unlink(missing_ok=True)
         self._lines.close()
 
     def _keys(self) -> Iterator[str]:

@@ -19,6 +19,10 @@ Columns = Mapping[str, type]
 """{name: str, int or float}, in order. A row may leave columns out: their cells are empty."""
 
 
+_TRIES = 100
+"""How often a file may vanish between being opened and being locked, before that is no coincidence."""
+
+
 class CsvForm:
     """CSV with a header."""
 
@@ -90,25 +94,14 @@ class JsonForm:
 class TextTable:
     """A table in a text file, line by line."""
 
-    def __init__(self, path: Path, form: CsvForm | JsonForm, *, key: str, size: str = "") -> None:
+    def __init__(self, path: Path, file: BinaryIO, form: CsvForm | JsonForm, *, key: str, size: str = "") -> None:
+        """`file` is `path` as `held` gives it; who has opened it closes it when this raises.
+
+        Raises `DataError` when a line in its midst is damaged.
+        """
         self.seen, self.rows = Seen(), 0
-        self._path, self._form, self._key, self._size = path, form, key, size
-        try:
-            self._file = path.open("ab+")
-        except OSError as error:
-            raise full(error) or ConfigError(f"{path} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            raise ConfigError(f"{path}: another process is writing it") from error
-        except OSError:  # a file system without locks; two writers at once are rare enough not to refuse one
-            pass
-        try:
-            self._repair()
-        except BaseException:
-            self._file.close()
-            raise
+        self._path, self._file, self._form, self._key, self._size = path, file, form, key, size
+        self._repair()
 
     def read(self) -> Iterator[dict[str, Any]]:
         """The rows that are there; not while it is written."""
@@ -126,6 +119,13 @@ class TextTable:
         self._file.flush()
         self.rows += len(group)
 
+    def clear(self) -> None:
+        """Takes all rows away. The file itself stays, and with it the lock."""
+        self._file.truncate(0)
+        self._file.write(self._form.header.encode())
+        self._file.flush()
+        self.seen, self.rows = Seen(), 0
+
     def finish(self) -> None:
         """Waits until the disk has all rows."""
         os.fsync(self._file.fileno())
@@ -134,6 +134,11 @@ class TextTable:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed, and perhaps another process's by now."""
+        return self._file.closed
 
     def _repair(self) -> None:
         """Notes what is there, and cuts off what is not whole."""
@@ -166,6 +171,37 @@ class TextTable:
             return max(1, int(row.get(self._size) or 1))
         except ValueError as error:
             raise DataError(f"{self._path}: {self._size} = {row[self._size]!r} is no number") from error
+
+
+def held(path: Path) -> BinaryIO:
+    """The file, made where there is none, open for appending; no other process can have it until it is closed.
+
+    Raises `ConfigError` when it cannot be written, or another process has it.
+    """
+    for _ in range(_TRIES):
+        try:
+            file = path.open("ab+")
+        except OSError as error:
+            raise full(error) or ConfigError(f"{path} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise ConfigError(f"{path}: another process is writing it") from error
+        except OSError:  # a file system without locks; two writers at once are rare enough not to refuse one
+            pass
+        if _is_at(file, path):
+            return file
+        file.close()  # its last writer has removed it since it was opened: rows in it would have no name
+    raise ConfigError(f"{path}: other processes make it and remove it again and again")
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether this name still leads to this open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _cell(value: Any) -> str:

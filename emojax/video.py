@@ -13,13 +13,19 @@ from typing import Any
 import cv2
 import numpy as np
 
-from emojax.errors import ConfigError, DataError
+from emojax.errors import ConfigError, DataError, EmojaxError, FullError, full
 
 EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 """File names that count as videos, in any case."""
 
 _CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 """What can be written: MPEG-4 part 2, and Motion JPEG in AVI. OpenCV's packages read H.264 and do not write it."""
+
+_MISSING, _SHARE = 2, 0.02
+"""So many frames, or such a share of them, may lack of what a file says: headers are off by a few."""
+
+_ROOM = 1 << 20
+"""Bytes; a disk that does not take so many more counts as full."""
 
 _MAX_SIDE = 8192
 _USUAL_RATE = 25.0
@@ -49,10 +55,13 @@ class Clip:
       rate: frames per second, as the file says; cameras and files that do not know count as 25.
       frames: how many there are, by the file; 0 = unknown.
       size: (width, height), pixels.
+      grabbed: how many frames were read so far, sampled or not.
+      length: seconds of video that these are.
     """
 
     def __init__(self, name: str, capture: Any, *, live: bool) -> None:
         self.name, self.live, self._capture = name, live, capture
+        self.grabbed, self.length = 0, 0.0
         rate = capture.get(cv2.CAP_PROP_FPS)
         self.rate = float(rate) if np.isfinite(rate) and 0 < rate <= 1000 else _USUAL_RATE
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -61,6 +70,22 @@ class Clip:
         if max(self.size) > _MAX_SIDE:
             capture.release()
             raise DataError(f"{name}: {self.size[0]} x {self.size[1]} pixels; the limit is {_MAX_SIDE} a side")
+
+    @property
+    def lacking(self) -> bool:
+        """Whether clearly fewer frames were read than the file says."""
+        return self._lack(self.grabbed)
+
+    @property
+    def short(self) -> bool:
+        """Whether what was read also ends clearly before the time at which the file says that it ends.
+
+        Where frames come at varying rates, their number alone is a guess that proves nothing.
+        """
+        return self.lacking and self._lack(self.length * self.rate)
+
+    def _lack(self, found: float) -> bool:
+        return self.frames - found > max(_MISSING, _SHARE * self.frames)
 
     def close(self) -> None:
         """Lets go of the file or camera."""
@@ -82,10 +107,13 @@ class Clip:
             sampled = now >= due - 1e-6 if rate else number % every == 0
             if sampled and rate:
                 due = max(due + 1 / rate, now + 0.5 / rate)
+            pixels = None
             if sampled or between:
                 good, pixels = self._capture.retrieve()
                 if not good or pixels is None:
                     return
+            self.grabbed, self.length = number + 1, now + (0 if self.live else 1 / self.rate)
+            if pixels is not None:
                 yield Frame(number, now, _rgb(pixels), sampled)
             number += 1
 
@@ -131,6 +159,7 @@ class Writer:
             raise ConfigError(f"{path}: its folder {path.parent} does not exist; create it first")
         self._path, self._partial = path, path.with_name(f".{path.stem}.partial{path.suffix}")
         self._size = (size[0] // 2 * 2, size[1] // 2 * 2)  # chroma has half the resolution
+        self._written = 0
         with _quiet():
             self._writer = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*codec), rate, self._size)
         if not self._writer.isOpened():
@@ -139,17 +168,66 @@ class Writer:
     def write(self, image: np.ndarray) -> None:
         """Appends a frame, uint8 [H, W, 3] RGB; an odd last row or column is left out."""
         width, height = self._size
-        self._writer.write(cv2.cvtColor(np.ascontiguousarray(image[:height, :width]), cv2.COLOR_RGB2BGR))
+        with _quiet():  # one line for each frame that is not written; `finish` tells of them once
+            self._writer.write(cv2.cvtColor(np.ascontiguousarray(image[:height, :width]), cv2.COLOR_RGB2BGR))
+        self._written += 1
 
     def finish(self) -> None:
-        """Ends the file and gives it its name."""
-        self._writer.release()
+        """Ends the file and gives it its name.
+
+        Raises:
+          FullError: the disk is full.
+          DataError: not all frames are in the file, for another reason.
+
+        Then there is no new file, and an earlier one of this name stays.
+        """
+        with _quiet():
+            self._writer.release()
+        if not _holds(self._partial, self._written):  # OpenCV does not say when it cannot write
+            error = self._failure()
+            self._partial.unlink(missing_ok=True)
+            raise error
         self._partial.replace(self._path)
+
+    def _failure(self) -> EmojaxError:
+        """Why the file is not whole: the disk is asked for room, which also tells of quotas and limits of size."""
+        told = f"{self._path}: not all of {self._written:,} frames could be written, and the video is not kept"
+        try:
+            with self._partial.open("ab") as file:
+                file.write(bytes(_ROOM))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            if full(error):
+                return FullError(
+                    f"{told}: the disk is full, or a quota or file-size limit is reached. Make room and try again"
+                )
+            return DataError(f"{told}: {error.strerror}")
+        return DataError(f"{told}; try again, or another kind of file: {', '.join(_CODECS)}")
 
     def discard(self) -> None:
         """Ends the file and removes it."""
         self._writer.release()
         self._partial.unlink(missing_ok=True)
+
+
+def _holds(path: Path, frames: int) -> bool:
+    """Whether a video file has about so many frames, and its last one can be read.
+
+    A file that could not be written to its end lacks its index and says 0 or nonsense, or cannot be opened at all.
+    """
+    if not frames:
+        return True
+    with _quiet():
+        capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
+        try:
+            found = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0.0
+            if not abs(found - frames) <= max(_MISSING, _SHARE * frames) or found < 1:
+                return False
+            capture.set(cv2.CAP_PROP_POS_FRAMES, found - 1)
+            return capture.grab()
+        finally:
+            capture.release()
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:

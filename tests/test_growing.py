@@ -167,13 +167,65 @@ def test_text_forms_write_one_line_per_row():
     assert growing_text.JsonForm().text({"image": "a\nb"}).count("\n") == 1
 
 
-def test_only_tables_of_this_origin_are_taken_away(tmp_path):
-    """A video that is seen again replaces its own rows, and not those of a folder that has the same name."""
-    path, columns = tmp_path / "rows.csv", ("path", "class")
-    with contextlib.closing(growing.open_table(path, columns, key="path", about={"of": "a folder"})) as table:
-        table.write([{"path": "a.png", "class": "happy"}])
-    text = path.read_text()
-    growing.remove(path, columns, {"of": "a video"})
-    assert path.read_text() == text
-    growing.remove(path, columns, {"of": "a folder"})
-    assert list(tmp_path.iterdir()) == []
+SUFFIXES = [".csv", ".jsonl", ".parquet"]
+
+
+def files_of(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_call_that_is_refused_changes_nothing(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    with contextlib.closing(opened(path)) as first:  # its first row is not there yet, nor anything but the lock
+        before = files_of(tmp_path)
+        with pytest.raises(ConfigError, match="another process is writing it"):
+            opened(path, about={"weights": "y"})
+        assert files_of(tmp_path) == before
+        first.write(GROUPS[0])
+        first.finish()
+    before = files_of(tmp_path)
+    with pytest.raises(ConfigError, match="weights differ"):
+        opened(path, about={"weights": "y"})
+    assert files_of(tmp_path) == before
+    assert opened_rows(path) == 1 and files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_cleared_table_is_held_all_the_time_and_begins_anew(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    fill(path)
+    table = opened(path)
+    table.write([{"image": "late.png", "faces": 1}])
+    table.clear()
+    assert table.rows == 0 and not len(table.seen) and list(table.cells("image")) == []
+    with pytest.raises(ConfigError, match="another process is writing it"):
+        opened(path)
+    table.write(GROUPS[0])
+    table.finish()
+    with contextlib.closing(opened(path)) as table:
+        assert list(table.cells("image")) == ["one.png"] and table.rows == 1
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_vanishes_before_it_is_locked_gets_no_rows(tmp_path, suffix, monkeypatch):
+    """Parquet's rows wait in a file that its writer removes: who has opened that one must not go on in it."""
+    path = tmp_path / f"rows{suffix}"
+    real, held = growing_text.fcntl.flock, growing_parquet.partial_file(path) if suffix == ".parquet" else path
+
+    def late(file, how):
+        if late.first:
+            held.unlink()
+        late.first = False
+        real(file, how)
+
+    late.first = True
+    with monkeypatch.context() as patch:
+        patch.setattr(growing_text.fcntl, "flock", late)
+        assert fill(path).rows == 7
+    assert not late.first and opened_rows(path) == 7
+
+    with monkeypatch.context() as patch:
+        patch.setattr(growing_text, "_is_at", lambda file, path: False)
+        with pytest.raises(ConfigError, match="again and again"):
+            opened(path)

@@ -1,8 +1,10 @@
 """Videos: frames and their times, cameras, what is no video; overlays; `emojax predict` on them."""
 
+import contextlib
 import csv
 import itertools
 import json
+import resource
 
 import cv2
 import numpy as np
@@ -13,7 +15,8 @@ from matplotlib import cbook
 from PIL import Image
 
 from emojax import cli, overlay, video
-from emojax.errors import ConfigError, DataError
+from emojax.cli import predict_video
+from emojax.errors import ConfigError, DataError, FullError
 
 COLOURS = {"blue": (30, 30, 220), "red": (220, 30, 30)}
 
@@ -112,6 +115,127 @@ def test_a_file_that_is_cut_ends_early_without_an_error(tmp_path):
     assert 5 < len(list(video.open_clip(str(path)).read())) < 30
 
 
+def damaged(path, *, keep=0.6):
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    return path
+
+
+def noise(count):
+    return list(np.random.default_rng(0).integers(0, 255, (count, 48, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_a_cut_file_is_told_from_a_whole_one(tmp_path, suffix):
+    path = write(tmp_path / f"a{suffix}", noise(60))
+    for every in (1, 25):
+        clip = video.open_clip(str(path))
+        list(clip.read(every=every))
+        assert (clip.grabbed, clip.lacking, clip.short) == (60, False, False)
+        assert clip.length == pytest.approx(2.4, abs=2e-3)
+    damaged(path)
+    clip = video.open_clip(str(path))
+    list(clip.read(every=25))
+    assert clip.frames == 60 and 25 < clip.grabbed < 50 and clip.lacking and clip.short
+    clip.length = 2.4  # as of varying rate, where the number of frames is a guess
+    assert clip.lacking and not clip.short
+    clip.grabbed = 58  # headers are off by a few
+    assert not clip.lacking
+
+
+@contextlib.contextmanager
+def files_up_to(size):
+    """Writing beyond so many bytes fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv", ".mov"])
+def test_a_video_that_could_not_be_written_is_not_kept(tmp_path, suffix, monkeypatch, capfd):
+    path = write(tmp_path / f"a{suffix}", [plain((9, 9, 9))] * 5)
+    before = path.read_bytes()
+    with files_up_to(100_000), pytest.raises(FullError, match="not all of 300 frames could be written") as caught:
+        write(path, noise(300))
+    assert caught.value.exit_code == 7 and "Failed to write" not in capfd.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == [path.name] and path.read_bytes() == before
+    monkeypatch.setattr(video, "_holds", lambda path, frames: False)  # for a reason that is not the disk
+    with pytest.raises(DataError, match="another kind of file"):
+        write(path, noise(3))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name] and path.read_bytes() == before
+
+
+def test_rows_are_kept_when_the_overlay_is_not(small_run, tmp_path, capsys, monkeypatch):
+    path = write(tmp_path / "a.avi", noise(6))
+    monkeypatch.setattr(video, "_holds", lambda path, frames: False)
+    out = tmp_path / "rows.parquet"
+    command = ["predict", f"--workdir={small_run}", str(path), f"--out={out}", f"--overlay={tmp_path / 'seen.mp4'}"]
+    assert cli.main(command) == 2
+    assert "not all of 6 frames could be written" in capsys.readouterr().err
+    assert pq.read_table(out).num_rows == 6 and not list(tmp_path.glob("*seen*"))
+
+
+def test_a_cut_video_is_told_and_ends_with_exit_code_2(small_run, tmp_path, capsys):
+    path = write(tmp_path / "a.avi", noise(60))
+    command = ["predict", f"--workdir={small_run}", str(path), "--every=25"]
+    assert cli.main(command) == 0
+    told = capsys.readouterr().err
+    assert "3 frames classified of 2 s of video" in told and "ended after" not in told
+    damaged(path)
+    assert cli.main([*command, "--seconds=0.5"]) == 0  # what was asked for is there
+    assert "ended after" not in capsys.readouterr().err
+    out = tmp_path / "rows.csv"
+    assert cli.main([*command, f"--out={out}"]) == 2
+    clip = video.open_clip(str(path))
+    count = len(list(clip.read()))
+    assert f"{path} ended after frame {count} of 60: it is cut or damaged" in capsys.readouterr().err
+    assert [row["frame"] for row in rows_of(out)] == ["0", "25"]
+
+
+def test_the_length_is_that_of_what_was_read(small_run, tmp_path, capsys):
+    path = write(tmp_path / "a.mp4", [plain(COLOURS["red"])] * 300)
+    for more, length in (((), 12), (("--seconds=3",), 3)):
+        assert cli.main(["predict", f"--workdir={small_run}", str(path), "--every=50", *more]) == 0
+        assert f"classified of {length} s of video" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_second_call_on_one_file_is_refused_and_loses_nothing(small_run, tmp_path, capsys, monkeypatch, suffix):
+    path, out = write(tmp_path / "a.avi", noise(40)), tmp_path / f"rows{suffix}"
+    command = ["predict", f"--workdir={small_run}", str(path), f"--out={out}"]
+    codes = []
+
+    def again(self, parts):
+        if not codes:
+            codes.append(None)
+            codes.append(cli.main([*command, "--smooth=none"]))
+            codes.append(cli.main(command))
+
+    monkeypatch.setattr(predict_video.Terminal, "update", again)
+    assert cli.main(command) == 0 and codes[1:] == [2, 2]
+    assert capsys.readouterr().err.count("another process is writing it") == 2
+    rows = rows_of(out) if suffix == ".csv" else pq.read_table(out).to_pylist()
+    assert [int(row["frame"]) for row in rows] == list(range(40))
+    note = json.loads((tmp_path / f"rows{suffix}.about.json").read_text())
+    assert note["smooth"] == "exponential:0.4" and not (tmp_path / f"rows{suffix}.partial").exists()
+    assert cli.main(command) == 0
+    assert f"{out} has 40 rows of an earlier call; they are replaced" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_rows_of_a_camera_are_not_replaced(small_run, tmp_path, capsys, monkeypatch, suffix):
+    out = tmp_path / f"rows{suffix}"
+    command = ["predict", f"--workdir={small_run}", "--video=0", f"--out={out}"]
+    for images, code in ((0, 2), (4, 0), (5, 2)):  # what has no rows is in nobody's way
+        monkeypatch.setattr(video.cv2, "VideoCapture", lambda number, n=images: Camera([plain(COLOURS["red"])] * n))
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        assert cli.main(command) == code
+    assert "has 4 rows of an earlier recording" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def rows_of(path):
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -190,7 +314,8 @@ def test_ctrl_c_ends_a_camera_with_everything_written(small_run, tmp_path, monke
                 raise KeyboardInterrupt
             return super().grab()
 
-    monkeypatch.setattr(video.cv2, "VideoCapture", lambda number: Stopped([plain(COLOURS["red"])] * 9))
+    files, camera = cv2.VideoCapture, Stopped([plain(COLOURS["red"])] * 9)
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda source, *how: files(source, *how) if how else camera)
     out, seen = tmp_path / "rows.parquet", tmp_path / "seen.avi"
     command = ["predict", f"--workdir={small_run}", "--video=0", f"--out={out}", f"--overlay={seen}"]
     assert cli.main(command) == 0

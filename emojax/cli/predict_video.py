@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from emojax.video import Clip, Frame, Writer, open_clip
 
 if TYPE_CHECKING:
     from emojax.data.face_detector import Detector
+    from emojax.growing import Table
     from emojax.predict import Classifier
 
 _BATCH = 32
@@ -43,7 +44,8 @@ _WHERE = {"frame": int, "time": float, "track": int, "lag_frames": int, "lag_ms"
 def run(source: str, options: argparse.Namespace, classifier: Classifier, detector: Detector | None) -> int:
     """Classifies a video; rows go to --out or, with --json or --csv, to the standard output, else a summary does.
 
-    The rows of a video begin anew in every call: its tracks and its smoothing depend on all frames before.
+    The rows of a video begin anew in every call: its tracks and its smoothing depend on all frames before. The exit
+    code is 2 when a file ends before it should.
     """
     given = [x for x in (options.fps, options.seconds) if x is not None]
     both = options.every is not None and options.fps is not None
@@ -53,12 +55,12 @@ def run(source: str, options: argparse.Namespace, classifier: Classifier, detect
     clip = open_clip(source)
     with contextlib.closing(clip), contextlib.ExitStack() as stack:
         form = Form(classifier.class_names, _WHERE, sets=options.sets, faces=detector is not None)
-        rows = _rows_out(options, classifier, form, stack)
+        terminal = Terminal(sys.stderr)
+        rows, finish = _rows_out(options, classifier, form, clip, terminal, stack)
         writer = stack.enter_context(_overlay(options.overlay, clip)) if options.overlay else None
         work = _Work(clip, Judge.of(options, classifier), detector, smoothing, options)
-        terminal = Terminal(sys.stderr)
         terminal.message(f"emojax: {_introduction(clip, work, options)}")
-        start, last = time.monotonic(), 0.0
+        start = time.monotonic()
         try:
             for frame, found, shown in work.frames():
                 for row in found:
@@ -66,7 +68,6 @@ def run(source: str, options: argparse.Namespace, classifier: Classifier, detect
                 if writer:
                     draw(frame.image, shown)
                     writer.write(frame.image)
-                last = frame.time
                 terminal.update(lambda frame=frame: _progress(frame, clip, time.monotonic() - start))
         except KeyboardInterrupt:
             if not clip.live:
@@ -75,15 +76,38 @@ def run(source: str, options: argparse.Namespace, classifier: Classifier, detect
             terminal.clear()
         if not work.sampled:
             raise DataError(f"{source}: has no frame that can be decoded")
+        finish()  # the rows are whole, whatever becomes of the overlay
         seconds = max(time.monotonic() - start, 1e-9)
         terminal.message(
-            f"emojax: {work.sampled:,} frames classified of {duration(last)} of video in {seconds:.1f} s "
-            f"({work.sampled / seconds:,.1f} frames/s)"
+            f"emojax: {work.sampled:,} frames classified of {duration(_length(clip, options))} of video in "
+            f"{seconds:.1f} s ({work.sampled / seconds:,.1f} frames/s)"
         )
         if detector and not work.tracks:
             terminal.message("emojax: no face found in any frame; try a lower --min-face or --min-score")
         if not (options.out or options.json or options.csv):
             _summary(form, work)
+        return _ended(clip, options, terminal)
+
+
+def _length(clip: Clip, options: argparse.Namespace) -> float:
+    """Seconds of video that were looked through, which is more than up to the last frame that was classified."""
+    return min(clip.length, options.seconds or math.inf)
+
+
+def _ended(clip: Clip, options: argparse.Namespace, terminal: Terminal) -> int:
+    """Tells of a file that has less than it says; returns the exit code, 2 where its end is missing."""
+    if not clip.lacking or (options.seconds and clip.length >= options.seconds):
+        return 0
+    if clip.short:
+        terminal.message(
+            f"emojax: {clip.name} ended after frame {clip.grabbed:,} of {clip.frames:,}: it is cut or damaged, and "
+            "what comes after that is not classified"
+        )
+        return 2
+    terminal.message(
+        f"emojax: {clip.name} has {clip.grabbed:,} frames, where {clip.frames:,} were expected by its rate: the rate "
+        "varies, or it is damaged on the way"
+    )
     return 0
 
 
@@ -184,19 +208,26 @@ class _Work:
                 del self.tracks[one]
 
 
-def _rows_out(options: argparse.Namespace, classifier: Classifier, form: Form, stack: contextlib.ExitStack) -> Any:
-    """Where rows go: a function of a row."""
+def _rows_out(
+    options: argparse.Namespace,
+    classifier: Classifier,
+    form: Form,
+    clip: Clip,
+    terminal: Terminal,
+    stack: contextlib.ExitStack,
+) -> tuple[Callable[[Row], None], Callable[[], None]]:
+    """Where rows go: a function of a row, and what is to be called after the last one."""
     if options.out:
         from emojax import growing
 
         path = Path(options.out)
         about = {"video": options.video or options.paths[0], "smooth": options.smooth, **origin(options, classifier)}
-        growing.remove(path, form.columns(), about)  # a video is seen from its start: its own earlier rows go
         table = growing.open_table(path, form.columns(), key="frame", size="faces", about=about, flat=form.flat)
-        stack.push(lambda kind, *_: table.close() if kind else table.finish())
-        return lambda row: table.write([form.nested(row)])
+        stack.callback(table.close)
+        _begin_anew(table, path, clip, terminal)
+        return lambda row: table.write([form.nested(row)]), table.finish
     if not (options.json or options.csv):
-        return lambda row: None
+        return lambda row: None, lambda: None
     lines = predict_rows.json_lines if options.json else predict_rows.csv_lines
     if options.csv:
         for line in lines(form, [], first=True):
@@ -207,7 +238,19 @@ def _rows_out(options: argparse.Namespace, classifier: Classifier, form: Form, s
             sys.stdout.write(line + "\n")
         sys.stdout.flush()  # of a camera each row is wanted at once
 
-    return say
+    return say, lambda: None
+
+
+def _begin_anew(table: Table, path: Path, clip: Clip, terminal: Terminal) -> None:
+    """Takes away the rows of an earlier call; raises `ConfigError` for those of a camera."""
+    if table.rows and clip.live:
+        raise ConfigError(
+            f"{path} has {table.rows:,} rows of an earlier recording, and a camera does not show the same twice: give "
+            "another name, or remove it with what lies beside it"
+        )
+    if table.rows:
+        terminal.message(f"emojax: {path} has {table.rows:,} rows of an earlier call; they are replaced")
+    table.clear()
 
 
 @contextlib.contextmanager
