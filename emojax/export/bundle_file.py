@@ -16,6 +16,9 @@ from emojax.errors import DamagedError
 from emojax.predict import Classifier
 from emojax.stored import Stored
 
+_UNCHECKED = "not leak-checked"
+"""As reports say it."""
+
 
 def write_weights(path: Path, stored: Stored) -> None:
     """All arrays under emojax's own paths, float32."""
@@ -166,21 +169,8 @@ def _measured(numbers: dict[str, Any]) -> list[str]:
             cells.append(f"{values[name]:.4f}{within}")
         lines.append(f"| {_cell(split)} | {_cell(values['n'])} | {_cell(values['views'])} | {' | '.join(cells)} |")
     lines += ["", "In brackets: 95 % intervals. As the run judged itself, before any calibration."]
-    return [*lines, *(_leaks(split, values) for split, values in numbers.items())]
-
-
-def _leaks(split: str, values: Mapping[str, Any]) -> str:
-    """What the numbers of a split are worth, as far as copies of training pictures go."""
-    found = values.get("leaks")
-    if not found:
-        return f"Whether pictures of {_cell(split)} are copies of training pictures was not checked."
-    if not found["leaked"]:
-        return f"No picture of {_cell(split)} is a copy of a training picture."
-    low, high = found["interval"]
-    return (
-        f"{found['leaked']:,} of the {found['leaked'] + found['left']:,} pictures of {_cell(split)} are copies of "
-        f"training pictures: accuracy without them {found['accuracy']:.4f} [{low:.4f}, {high:.4f}]."
-    )
+    lines += [f"{_cell(split)}: {_cell(values.get('leak_check') or _UNCHECKED)}." for split, values in numbers.items()]
+    return [*lines, "Leaked are pictures of which the training data have a copy."]
 
 
 def _numbers(stored: Stored) -> dict[str, Any]:
@@ -197,18 +187,8 @@ def _numbers(stored: Stored) -> dict[str, Any]:
                 found[split] = {name: values[name] for name in metrics.NUMBERS if values.get(name) is not None}
                 found[split] |= {name: values.get(name) for name in kept}
                 found[split]["intervals"] = values.get("intervals") or {}
-                found[split]["leaks"] = _leak_numbers(values.get("leak_check") or {})
+                found[split]["leak_check"] = (values.get("leak_check") or {}).get("text", _UNCHECKED)
     return found
-
-
-def _leak_numbers(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a report tells of copies; None where they were not looked for."""
-    if not found.get("checked"):
-        return None
-    if not found["leaked"]:
-        return {"leaked": 0, "left": found["left"]}
-    without, bounds = found["numbers_without"]["accuracy"], found["bounds_without"]["accuracy"]
-    return {"leaked": found["leaked"], "left": found["left"], "accuracy": without, "interval": bounds}
 
 
 def _arrays(stored: Stored) -> dict[str, np.ndarray]:
