@@ -170,7 +170,7 @@ def _measured(numbers: dict[str, Any]) -> list[str]:
         lines.append(f"| {_cell(split)} | {_cell(values['n'])} | {_cell(values['views'])} | {' | '.join(cells)} |")
     lines += ["", "In brackets: 95 % intervals. As the run judged itself, before any calibration."]
     lines += [f"{_cell(split)}: {_cell(values.get('leak_check') or _UNCHECKED)}." for split, values in numbers.items()]
-    return [*lines, "Leaked are pictures of which the training data have a copy."]
+    return [*lines, "Leaked are pictures of which an earlier split (train; of test also val) has a copy."]
 
 
 def _numbers(stored: Stored) -> dict[str, Any]:
