@@ -52,6 +52,10 @@ def check(config: Config) -> None:
     _check("model.twins", model.twins, fits, f"0 with optim.name {' or '.join(rules)}")
     first = config.stages[0].restart
     _check("stages[0].restart", first, not first, "'': everything starts with random values anyway")
+    for i, stage in enumerate(config.stages):
+        fits = not (stage.restart and stage.distill and config.distill.teacher == "ema")
+        expected = "'' in a stage that distils from ema, for the average starts anew too; distill.teacher = best"
+        _check(f"stages[{i}].restart", stage.restart, fits, expected)
 
 
 def _check_loss(where: str, loss: LossConfig) -> None:

@@ -152,6 +152,10 @@ def test_scn_in_the_objective():
         ({"loss": LossConfig(relabel=0.2)}, r"config\.loss\.relabel: expected 0 without importance"),
         ({"stages": (StageConfig(restart="^head"),)}, r"config\.stages\[0\]\.restart: expected ''"),
         (
+            {"stages": (StageConfig(), StageConfig(restart=".", distill=1))},
+            r"config\.stages\[1\]\.restart: expected '' in a stage that distils from ema",
+        ),
+        (
             {"loss": LossConfig(logit_adjust=1.0), "stages": (StageConfig(), StageConfig(sampler="balanced"))},
             r"config\.loss\.logit_adjust: expected 0 with the balanced sampler",
         ),
