@@ -1,7 +1,7 @@
-"""What the FER2013 recipes reach: docs/fer2013.json, docs/fer2013.png and docs/fer2013.md.
+"""What the FER2013 recipes reach: docs/fer2013.json, and made from it docs/fer2013.md and its two pictures.
 
     python scripts/fer2013_bench.py fer2013_best --seeds 0 --data=FOLDER --runs=FOLDER
-    python scripts/fer2013_bench.py page              # the page and picture again, from the JSON
+    python scripts/fer2013_bench.py page              # the page and pictures again, from the JSON
 
 Trains what is not finished in RUNS/RECIPE-SEED, calibrates it, and records it. `--data` as the recipes want it. Numbers
 are those of val, on which the best checkpoint was chosen too; the calibration error after calibration is cross-fitted.
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fer2013_page import PAGE, PICTURE, RECORD, SEARCH, page, picture
+from fer2013_page import CALIBRATION, PAGE, PICTURE, RECORD, SEARCH, calibration_picture, page, picture
 
 from emojax import files, predict
 from emojax.cli import runs
@@ -61,6 +61,7 @@ def read(workdir: Path, seed: int) -> dict[str, Any]:
         "ece": errors["before"],
         "ece_calibrated": errors["after"],
         "ece_by_chance": judged["after"]["calibration"]["ece"]["equal_mass"]["chance"],
+        "calibration": judged["after"]["calibration"],
         "decision": calibration["decision"],
         "minutes": report["seconds"] / 60,
         "parameters": runs.result(workdir)["parameters"],
@@ -114,6 +115,7 @@ def main() -> None:
             record[options.recipe] = summed(found) | {"note": options.note}
             files.write_json(RECORD, record)
     files.write_bytes(PICTURE, picture(record))
+    files.write_bytes(CALIBRATION, calibration_picture(record))
     files.write_text(PAGE, page(record, json.loads(SEARCH.read_text()) if SEARCH.exists() else {}))
 
 

@@ -1,18 +1,18 @@
-"""docs/fer2013.md and docs/fer2013.png, made from docs/fer2013.json."""
+"""docs/fer2013.md and its pictures, made from docs/fer2013.json."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from emojax import figures
+from emojax import calibration, decision_plots, figures
 from emojax.cli.runs import markdown, mean_std
 from emojax.drawing import BLUE, GREEN, ORANGE, SMALL, VERMILION, figure, heading, style
 from emojax.shares import wilson
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, PAGE, PICTURE = ROOT / "docs/fer2013.json", ROOT / "docs/fer2013.md", ROOT / "docs/fer2013.png"
-SEARCH = ROOT / "docs/fer2013_search.json"
+SEARCH, CALIBRATION = ROOT / "docs/fer2013_search.json", ROOT / "docs/fer2013_calibration.png"
 _COLOURS = (VERMILION, BLUE, GREEN, ORANGE)
 
 BARS = {
@@ -42,6 +42,7 @@ val. FER+ has the crowd's labels: train learns the distribution of the votes, va
 3,199 pictures with a majority for one of 8 classes."""
 
 
+_CALIBRATED = """![Share of right answers over confidence on val, after calibration](fer2013_calibration.png)"""
 _ROAD = """## The road
 
 The runs for FER2013's labels on val, with 95 % intervals (Wilson, of one run). What a recipe gave before it was changed
@@ -107,6 +108,8 @@ def page(record: dict[str, Any], search: dict[str, Any]) -> str:
     parts += [
         "## What was asked",
         _bars(record),
+        _CALIBRATED,
+        _within(record),
         _road(record, search),
         *(_recipe(name, record[name]) for name in record),
     ]
@@ -250,3 +253,16 @@ def picture(record: dict[str, Any]) -> bytes:
     left.legend(frameon=False, fontsize=SMALL, loc="lower right")
     heading(drawn, "FER2013 and FER+: accuracy on val")
     return figures.png(drawn)
+
+
+def _within(record: dict[str, Any]) -> str:
+    first = {name: found["runs"][0]["calibration"]["bins"] for name, found in record.items()}
+    counts = {name: [x["low"] <= x["confidence"] <= x["high"] for x in bins] for name, bins in first.items()}
+    told = ", ".join(f"{sum(inside)} of {len(inside)} (`{name}`)" for name, inside in counts.items())
+    return f"The first seed of each recipe. The mean confidence lies within the interval of the bin in {told}."
+
+
+def calibration_picture(record: dict[str, Any]) -> bytes:
+    """Right answers over confidence after calibration, the first seed of each recipe, as a PNG file."""
+    panels = {name: calibration.from_json(found["runs"][0]["calibration"]) for name, found in record.items()}
+    return figures.png(decision_plots.reliability(panels, title="Calibrated, judged on parts of val not fitted on"))
