@@ -52,7 +52,7 @@ def make(
     """
     if config.name not in RULES:
         raise ConfigError(f"config.optim.name: expected one of {', '.join(RULES)}, found {config.name!r}")
-    paths.require_match(params, frozen, knob="stages.frozen")
+    paths.require_match(params, frozen, knob="stages.frozen", every=False)
     freeze = optax.transforms.freeze(paths.mask(params, frozen, knob="stages.frozen"))
     decays = jax.tree.map(lambda skip: not skip, paths.mask(params, config.no_decay, knob="optim.no_decay"))
     decay = optax.add_decayed_weights(config.weight_decay, mask=decays)

@@ -47,15 +47,15 @@ def is_stored(path: str, patterns: Iterable[str]) -> bool:
     return any(pattern and re.search(pattern, mean) for pattern in patterns)
 
 
-def require_match(tree: Tree, pattern: str, *, knob: str, what: str = "parameter") -> None:
-    """Raises `ConfigError` when a pattern that is set matches no path (a typo would freeze nothing) or every parameter
-    (then nothing would learn). `what` the paths are of."""
+def require_match(tree: Tree, pattern: str, *, knob: str, what: str = "parameter", every: bool = True) -> None:
+    """Raises `ConfigError` when a pattern that is set matches no path (a typo would freeze nothing) or, where not
+    `every` may match, all of them (then nothing would learn). `what` the paths are of."""
     found = jax.tree.leaves(mask(tree, pattern, knob=knob)) if pattern else []
     if pattern and not any(found):
         tops = sorted({path.split("/")[0] for path in flatten(tree)})
         there = f"top-level names are {', '.join(tops)}" if tops else "there are none"
         raise ConfigError(f"config.{knob}: {pattern!r} matches no {what}; {there}")
-    if pattern and all(found) and what == "parameter":
+    if pattern and all(found) and not every:
         raise ConfigError(
             f"config.{knob}: {pattern!r} matches every parameter; a stage that only evaluates has train = 0"
         )

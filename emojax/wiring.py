@@ -137,7 +137,7 @@ def check_model(config: Config) -> None:
     for i, stage in enumerate(config.stages):
         size = stage.image_size or config.image_size
         params, statistics = jax.eval_shape(lambda size=size: model.init(jax.random.key(0), size))
-        paths.require_match(params, stage.frozen, knob=f"stages[{i}].frozen")
+        paths.require_match(params, stage.frozen, knob=f"stages[{i}].frozen", every=False)
         paths.require_match(params, stage.restart, knob=f"stages[{i}].restart")
         means = {path: leaf for path, leaf in paths.flatten(statistics).items() if path.endswith("/mean")}
         paths.require_match(means, stage.frozen_statistics, knob=f"stages[{i}].frozen_statistics", what="statistic")

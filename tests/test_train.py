@@ -249,6 +249,29 @@ def test_regression_02_the_loop_makes_a_teacher_and_renews_it_at_restarts(tmp_pa
     assert abs(loss[7] - without[7]) > 1e-3
 
 
+def test_a_network_that_starts_anew_learns_from_the_one_before(tmp_path, folder, monkeypatch):
+    """Born-again networks (Furlanello et al. 2018, arXiv:1805.04770) in one run: the first network teaches, as it was
+    judged best, and nothing of it stays in the second."""
+    stages = (StageConfig(epochs=2), StageConfig(epochs=2, restart=".", fresh=1, distill=1))
+    config = tiny.config(folder, stages=stages, distill=config_lib.DistillConfig(teacher="best"))
+    seen, original = {}, transitions.taught
+
+    def watch(parts, state, checkpointer):
+        state = original(parts, state, checkpointer)
+        seen[int(state.step)] = jax.device_get((state.teacher, {"params": state.params, "average": state.average}))
+        return state
+
+    monkeypatch.setattr(transitions, "taught", watch)
+    train.run(config, tmp_path / "run")
+    teacher, state = seen.pop(6)
+    assert not seen, "one teacher for the whole stage"
+    before, new = (paths.flatten(tree["params"]) for tree in (teacher, state))
+    kernels = [path for path in new if path.endswith("kernel")]
+    assert kernels and all(np.abs(before[path] - new[path]).max() > 1e-3 for path in kernels)
+    average = paths.flatten(state["average"]["ema"]["params"])
+    assert all(np.array_equal(average[path], new[path]) for path in new), "the average starts anew too"
+
+
 def test_regression_09_frozen_weights_stay_for_three_epochs_and_move_in_the_fourth(tmp_path, folder):
     config = tiny.config(
         folder,
