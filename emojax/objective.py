@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from emojax import distill, losses, noise
 from emojax.config import DistillConfig, LossConfig
+from emojax.losses import Loss
 from emojax.step import Judged, Objective, Seen
 
-_Each = Callable[[Float[Array, "B K"], Float[Array, "B K"]], Float[Array, " B"]]
+_Terms = tuple[Float[Array, " B"], ...]
+"""One number per example, of each network."""
 
 
 def make(
@@ -34,8 +34,19 @@ def make(
     Raises `ConfigError` for unknown names.
     """
     task, penalty = losses.task(config, class_weight, mass), losses.penalty(config)
-    whole = losses.make(config, class_weight, mass)
+    # Whose label is doubted is not asked of class weights, by which all examples of a rare class have large losses.
+    plain = task if class_weight is None else losses.task(config, None, mass)
     combine = distill.make(teaching, penalty) if teaching else None
+
+    def terms(seen: Seen, task: Loss) -> _Terms:
+        logits, label = seen.output.logits, seen.label
+        if seen.output.twins:
+            return tuple(task(twin, label) + penalty(twin) for twin in seen.output.twins)
+        if config.importance:
+            return (_weighed(config, task, seen) + penalty(logits),)
+        if combine is not None:
+            return (combine(seen.output, seen.taught, task(logits, label)),)
+        return (task(logits, label) + penalty(logits),)
 
     def objective(seen: Seen) -> Judged:
         added, target = jnp.zeros_like(seen.weight), None
@@ -44,22 +55,15 @@ def make(
         if config.elr:
             target = noise.remembered(seen.target, seen.output.logits, config.elr_momentum)
             added += config.elr * noise.early_learning(seen.output.logits, target)
-        if seen.output.twins:
-            each = tuple(whole(logits, seen.label) for logits in seen.output.twins)
-        elif config.importance:
-            each = (_weighed(config, task, seen) + penalty(seen.output.logits),)
-        elif combine is not None:
-            each = (combine(seen.output, seen.taught, task(seen.output.logits, seen.label)),)
-        else:
-            each = (whole(seen.output.logits, seen.label),)
+        each = terms(seen, task)
         # What is added is of the mean of twins, of which each gets half of the gradient: so it goes to both.
-        weights = _selected(config, seen, each, per_epoch)
+        weights = _selected(config, seen, each if plain is task else terms(seen, plain), per_epoch)
         return Judged(tuple((e + added, w) for e, w in zip(each, weights, strict=True)), target)
 
     return objective
 
 
-def _weighed(config: LossConfig, task: _Each, seen: Seen) -> Float[Array, " B"]:
+def _weighed(config: LossConfig, task: Loss, seen: Seen) -> Float[Array, " B"]:
     """SCN: (1 - gamma) times the loss on logits times importance, and gamma times the rank regularisation."""
     importance = seen.output.importance
     logits = seen.output.logits * importance[:, None]
@@ -69,9 +73,7 @@ def _weighed(config: LossConfig, task: _Each, seen: Seen) -> Float[Array, " B"]:
     return (1 - config.importance) * task(logits, label) + config.importance * ranked
 
 
-def _selected(
-    config: LossConfig, seen: Seen, each: tuple[Float[Array, " B"], ...], per_epoch: float
-) -> tuple[Float[Array, " B"], ...]:
+def _selected(config: LossConfig, seen: Seen, each: _Terms, per_epoch: float) -> _Terms:
     """The weights with which each network learns: without the largest losses, twins by each other's."""
     if not config.forget:
         return (seen.weight,) * len(each)

@@ -90,10 +90,10 @@ def test_divergence_by_hand():
     assert np.all(np.isfinite(slope))
 
 
-def judged(config, *, weight=ONES, at=0, **parts):
+def judged(config, *, weight=ONES, at=0, class_weight=None, **parts):
     output = ModelOutput(LOGITS, jnp.zeros((4, 2)), (), parts.pop("importance", None), parts.pop("twins", ()))
     seen = step.Seen(output, parts.pop("mirrored", None), None, LABEL, weight, parts.pop("target", None), jnp.int32(at))
-    made = objective.make(config, class_weight=None, mass=None, teaching=None, per_epoch=10.0)
+    made = objective.make(config, class_weight=class_weight, mass=None, teaching=None, per_epoch=10.0)
     return made(seen)
 
 
@@ -120,6 +120,18 @@ def test_the_objective_forgets_large_losses_more_and_more():
     kept = [judged(config, at=at).terms[0][1].tolist() for at in (0, 10, 20, 40)]
     # CE: 0.22, 0.92, 2.30, 0.69
     assert kept == [[1, 1, 1, 1], [1, 1, 0, 1], [1, 0, 0, 1], [1, 0, 0, 1]]
+
+
+def test_class_weights_make_no_label_doubtful():
+    """Or all examples of a rare class would be left out as wrong."""
+    config, weight = LossConfig(forget=0.5, forget_epochs=0), np.float32([20, 1])
+    ((each, kept),) = judged(config, class_weight=weight).terms
+    np.testing.assert_allclose(each, -(LABEL * weight * LOGITS).sum(-1), rtol=1e-5)
+    assert not np.array_equal(np.argsort(each), np.argsort(CE)), "the weights would have chosen others"
+    np.testing.assert_array_equal(kept, judged(config).terms[0][1])
+    twins = judged(config, class_weight=weight, twins=(LOGITS, LOGITS[::-1])).terms
+    for (_, found), (_, expected) in zip(twins, judged(config, twins=(LOGITS, LOGITS[::-1])).terms, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_twins_learn_from_each_others_small_losses():
