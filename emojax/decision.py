@@ -122,14 +122,14 @@ def fit(predictions: Predictions, wish: Wish, *, prior: np.ndarray) -> Decision:
         they would be if each example had been rescaled by a map that was fitted on others: a map with two numbers per
         class makes the examples that it was fitted on look better than new ones, and sets too small.
       wish: what is wanted.
-      prior: [K] how much each class counted in training; used when tau is not 0.
+      prior: [K] how much each class counted in training, for tau; vector scaling has put its own in its place.
 
     Raises:
       DataError: the predictions cannot be used, or the wanted risk cannot be promised.
     """
     method = scaling.choose(predictions, folds=FOLDS)[0] if wish.method == "auto" else wish.method
-    scaled = scaling.fit(predictions, method=method)
-    tau = wish.tau
+    scaled, tau = scaling.fit(predictions, method=method), wish.tau
+    prior = scaling.prior(predictions, method=method, trained=prior)
     if wish.target:
         names = tuple(map(str, range(predictions.probs.shape[1])))
         ranks = [

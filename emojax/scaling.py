@@ -49,9 +49,9 @@ class Scaling:
         return cls((1.0,) * k, (0.0,) * k)
 
     def adjusted(self, prior: Sequence[float] | np.ndarray, tau: float) -> Scaling:
-        """This map, and then the logit adjustment by tau for the class prior [K] of training.
+        """This map, and then the logit adjustment by tau for the class prior [K], see `prior`.
 
-        A class of prior 0, which training never saw, is adjusted as the rarest of the others. Raises `DataError` when
+        A class of prior 0, which was never seen, is adjusted as the rarest of the others. Raises `DataError` when
         the prior is not K numbers >= 0 that are not all 0.
         """
         mass = np.asarray(prior, np.float64)
@@ -61,6 +61,14 @@ class Scaling:
         shift = -tau * np.log(mass / mass.sum())
         bias = np.array(self.bias) + shift - shift.mean()
         return Scaling(self.scale, tuple(bias.tolist()))
+
+
+def prior(predictions: Predictions, *, method: str, trained: np.ndarray) -> np.ndarray:
+    """float64 [K], the class prior in rescaled probabilities, which `adjusted` takes out: `trained`, that of training;
+    but the biases of vector scaling put the classes of the predictions that it was fitted on in its place."""
+    if method != "vector":
+        return trained
+    return (predictions.label * predictions.weight[:, None]).sum(0, dtype=np.float64)
 
 
 def apply(scaling: Scaling, predictions: Predictions) -> Predictions:

@@ -14,6 +14,7 @@ import emojax
 from emojax import (
     checkpoint,
     cli,
+    config_json,
     conformal,
     decision,
     decision_plots,
@@ -34,11 +35,14 @@ PRIOR = np.full(7, 1 / 7)
 NAMES = tuple("abcdefg")
 
 
-def skewed(n, *, seed):
+SKEW = np.array([0.55, 0.3, 0.1, 0.05])
+
+
+def skewed(n, *, seed, prior=SKEW, counted=None):
+    """Classes as frequent as `prior` says, which a model takes to be `counted`."""
     rng = np.random.default_rng(seed)
-    prior = np.array([0.55, 0.3, 0.1, 0.05])
     true = rng.choice(4, n, p=prior)
-    logits = 2 * (np.eye(4)[true] * 2 + rng.normal(size=(n, 4))) + np.log(prior)
+    logits = 2 * (np.eye(4)[true] * 2 + rng.normal(size=(n, 4))) + np.log(prior if counted is None else counted)
     probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     label = np.eye(4, dtype=np.float32)[true]
     return Predictions(probs.astype(np.float32), label, np.ones(n, np.float32), np.arange(n).astype(str)), prior
@@ -77,6 +81,44 @@ def test_a_target_gains_3_points_of_mean_class_accuracy_on_data_that_chose_nothi
     points = decision.frontier(val, scaling.Scaling.none(4), prior=prior)
     assert points[0].tau == 0 and points[0].accuracy == metrics.evaluate(val, names).accuracy
     assert points[20].balanced_accuracy > points[0].balanced_accuracy and points[20].accuracy < points[0].accuracy
+
+
+EVEN = np.full(4, 0.25)
+
+
+@pytest.mark.parametrize("method", ["none", "temperature", "vector"])
+@pytest.mark.parametrize(("counted", "of_val"), [(SKEW, EVEN), (EVEN, SKEW)])
+def test_the_adjustment_takes_out_the_prior_that_the_probabilities_have(method, counted, of_val):
+    """Vector scaling has put val's class shares in the place of training's. To take out training's made a balanced
+    model of a plain one by 12 points worse, and left one that training had balanced skewed."""
+    val, _ = skewed(4000, seed=1, prior=of_val, counted=counted)
+    test, _ = skewed(20_000, seed=2, prior=EVEN, counted=counted)
+    best = metrics.evaluate(skewed(20_000, seed=2, prior=EVEN, counted=EVEN)[0], NAMES[:4]).balanced_accuracy
+    found = decision.fit(val, decision.Wish(method=method, tau=1.0), prior=counted)
+    after = metrics.evaluate(decision.outcome(found, test).predictions, NAMES[:4]).balanced_accuracy
+    assert after > best - 0.01
+    outcome = decision.cross_fitted(val, decision.Wish(method=method, tau=1.0), prior=counted).predictions
+    assert metrics.evaluate(outcome, NAMES[:4]).balanced_accuracy > best - 0.04
+
+
+def test_the_prior_is_that_of_the_stage_in_which_the_result_was_trained(tmp_path):
+    """The best checkpoint of classifier re-training is often one of before the balanced stage."""
+    pictures = tiny.make_folder(tmp_path / "data")
+    for file in sorted((pictures / "train/red").iterdir())[:8]:
+        file.unlink()  # 16, 16, 8: forty, two and a half updates an epoch
+    stages = (StageConfig(epochs=2), StageConfig(epochs=2, sampler="balanced"), StageConfig(epochs=2, train=0))
+    (tmp_path / "config.json").write_text(config_json.to_json(tiny.config(pictures, stages=stages)))
+    for step, expected in ((0, [2, 2, 1]), (1, [2, 2, 1]), (5, [2, 2, 1]), (6, [1, 1, 1]), (15, [1, 1, 1])):
+        np.testing.assert_allclose(calibrate._prior(tmp_path, step), np.array(expected) / sum(expected), atol=1e-7)
+
+
+def test_vector_scaling_that_undoes_the_balance_of_training_says_so():
+    val, _ = skewed(3000, seed=1, counted=EVEN)
+    chosen = decision.fit(val, decision.Wish(method="vector"), prior=EVEN)
+    prior = scaling.prior(val, method="vector", trained=EVEN)
+    (line,) = calibrate._choices(val, decision.Wish(method="vector"), chosen, NAMES[:4], prior / prior.sum(), EVEN)
+    assert "counted in training as a 25.0%" in line and "--tau=1 makes all count alike" in line
+    assert not calibrate._choices(val, decision.Wish(method="vector"), chosen, NAMES[:4], EVEN, EVEN)
 
 
 def test_cross_fitted_numbers_are_as_on_new_examples():

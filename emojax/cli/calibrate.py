@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from emojax.decision import Decision, Outcome, Wish
     from emojax.types import Predictions
 
+_MOVED = 0.1
+"""Share of the class prior that vector scaling may move without a word."""
+
 
 def main(arguments: list[str]) -> int:
     """Prints numbers before and after, stores the decision with the model, and writes WORKDIR/report/calibration.*."""
@@ -55,7 +58,7 @@ def main(arguments: list[str]) -> int:
     workdir = Path(options.workdir)
     model_options.refuse_bundle(options)
 
-    from emojax import checkpoint, decision, files, predictions_csv, workdir as run_folder
+    from emojax import checkpoint, decision, files, predictions_csv, scaling, workdir as run_folder
     from emojax.errors import DataError
     from emojax.report import decisions
 
@@ -78,10 +81,12 @@ def main(arguments: list[str]) -> int:
         if names != meta.class_names:
             raise DataError(f"{workdir}: the classes of report/{name}-predictions.csv are not those of the model")
         _check_raw(workdir, name, step=step, views=meta.config.eval.views)
-    prior, notes = _prior(workdir), []
+    trained, notes = _prior(workdir, step), []
     val = splits["val"]
-    chosen = decision.fit(val, wish, prior=prior)
-    judged = {"val": _judged(val, decision.cross_fitted(val, wish, prior=prior), chosen, meta.class_names)}
+    chosen = decision.fit(val, wish, prior=trained)
+    prior = scaling.prior(val, method=chosen.method, trained=trained)
+    prior = prior / prior.sum()
+    judged = {"val": _judged(val, decision.cross_fitted(val, wish, prior=trained), chosen, meta.class_names)}
     if "test" in splits:
         judged["test"] = _judged(splits["test"], decision.outcome(chosen, splits["test"]), chosen, meta.class_names)
         command, found = f"emojax calibrate {shlex.join(arguments)}", judged["test"]["after"]["accuracy"]
@@ -93,7 +98,7 @@ def main(arguments: list[str]) -> int:
         "fitted_on": fitted_on,
         "decision": chosen.text(),
         "tau": chosen.tau,
-        "choices": [*_choices(val, wish, chosen, meta.class_names, prior), _spread(count, wish.coverage)],
+        "choices": [*_choices(val, wish, chosen, meta.class_names, prior, trained), _spread(count, wish.coverage)],
         "prior": dict(zip(meta.class_names, prior.tolist(), strict=True)),
         "judged": {name: {key: row[key] for key in ("before", "after", "change")} for name, row in judged.items()},
     }
@@ -136,9 +141,9 @@ def _check_raw(workdir: Path, split: str, *, step: int, views: str) -> None:
         )
 
 
-def _prior(workdir: Path) -> np.ndarray:
-    """How much each class counted in the last training stage, float64 [K]: images, sampler, class weights and the
-    adjustment that the loss made for them."""
+def _prior(workdir: Path, step: int) -> np.ndarray:
+    """How much each class counted in the training stage of update `step`, float64 [K]: images, sampler, class weights
+    and the adjustment that the loss made for them."""
     import numpy as np
 
     from emojax import class_weights, data, stages
@@ -147,7 +152,8 @@ def _prior(workdir: Path) -> np.ndarray:
     config = read_config(workdir)
     train = data.open_dataset(config.data, cache=workdir / "data_check.json").splits["train"]
     mass = (train.label * train.weight[:, None]).sum(0, dtype=np.float64)
-    last = [stage for stage in stages.plan(config, len(train)) if stage.train][-1]
+    begun = [stage for stage in stages.plan(config, len(train)) if stage.train and stage.start <= max(step - 1, 0)]
+    last = begun[-1]
     weight = class_weights.weights(last.loss.class_weights, mass, beta=last.loss.effective_beta)
     adjust = last.loss.logit_adjust
     return class_weights.effective_mass(mass, sampler=last.sampler, weight=weight, adjust=adjust)
@@ -188,7 +194,9 @@ def _judged(before: Predictions, outcome: Outcome, chosen: Decision, names: tupl
     return row
 
 
-def _choices(val: Predictions, wish: Wish, chosen: Decision, names: Sequence[str], prior: np.ndarray) -> list[str]:
+def _choices(
+    val: Predictions, wish: Wish, chosen: Decision, names: Sequence[str], prior: np.ndarray, trained: np.ndarray
+) -> list[str]:
     """What was weighed, one line each."""
     from emojax import metrics, scaling
 
@@ -196,12 +204,21 @@ def _choices(val: Predictions, wish: Wish, chosen: Decision, names: Sequence[str
     if wish.method == "auto":
         losses = ", ".join(f"{method} {loss:.4f}" for method, loss in scaling.choose(val)[1].items())
         lines.append(f"cross-fitted cross-entropy on val: {losses}")
+    shares = _shares(names, prior)
+    if chosen.method == "vector" and not chosen.tau and abs(prior - trained).sum() > 2 * _MOVED:
+        lines.append(
+            f"the classes counted in training as {_shares(names, trained)}; by vector scaling they count as in"
+        )
+        lines[-1] += f" val, {shares}: --scaling=temperature leaves that, --tau=1 makes all count alike"
     if chosen.tau:
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, prior, strict=True))
         why = f"best {metrics.text(wish.target)} on val" if wish.target else "as given"
-        lines.append(f"tau {chosen.tau:g}: {why}; classes counted in training as {shares}")
+        lines.append(f"tau {chosen.tau:g}: {why}; classes count in the probabilities as {shares}")
         lines.append("after a logit adjustment, probabilities are those of a world in which all classes count alike")
     return lines
+
+
+def _shares(names: Sequence[str], prior: np.ndarray) -> str:
+    return ", ".join(f"{name} {share:.1%}" for name, share in zip(names, prior, strict=True))
 
 
 def _figures(
