@@ -61,6 +61,8 @@ def check(config: Config) -> None:
 def _check_loss(where: str, loss: LossConfig) -> None:
     fits = loss.name != "multi_target" or not loss.smoothing
     _check(f"{where}.smoothing", loss.smoothing, fits, "0 with multi_target: it would make every class right")
+    fits = loss.name != "multi_target" or loss.mixed == "soft"
+    _check(f"{where}.mixed", loss.mixed, fits, "soft with multi_target, which treats the classes of a label alike")
     _check(f"{where}.relabel", loss.relabel, not loss.relabel or loss.importance > 0, "0 without importance")
 
 
@@ -69,6 +71,10 @@ def _check_stage(config: Config, stage: StageConfig, where: str, loss: LossConfi
     mixes = (config.augment.mixup and config.augment.mixup_probability * stage.mixup) or (
         config.augment.cutmix and config.augment.cutmix_probability * stage.cutmix
     )
+    several = loss.name == "multi_target"
+    _check(where, loss.name, not (several and mixes), "another loss, or no MixUp and CutMix: any class would be right")
+    drawn = config.augment.draw_labels
+    _check("augment.draw_labels", drawn, not (drawn and several), "0 with multi_target: one class would be left")
     _check(f"{where}.elr", loss.elr, not (loss.elr and mixes), "0 in a stage with MixUp or CutMix")
     expected = "0 with the balanced sampler: the classes are equally frequent already"
     _check(f"{where}.logit_adjust", loss.logit_adjust, not loss.logit_adjust or sampler != "balanced", expected)

@@ -25,7 +25,16 @@ from emojax import (
     transitions,
     wiring,
 )
-from emojax.config import AverageConfig, CheckpointConfig, Config, LossConfig, ModelConfig, OptimConfig, StageConfig
+from emojax.config import (
+    AugmentConfig,
+    AverageConfig,
+    CheckpointConfig,
+    Config,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    StageConfig,
+)
 from emojax.errors import ConfigError
 from emojax.judging import Run
 from emojax.loop import Loop
@@ -159,6 +168,8 @@ def test_scn_in_the_objective():
     ("changes", "message"),
     [
         ({"loss": LossConfig(elr=1.0)}, r"config\.loss\.elr: expected 0 in a stage with MixUp or CutMix"),
+        ({"loss": LossConfig(name="multi_target")}, r"config\.loss: expected another loss, or no MixUp and CutMix"),
+        ({"loss": LossConfig(name="multi_target", mixed="parts")}, r"config\.loss\.mixed: expected soft"),
         ({"loss": LossConfig(importance=0.5)}, r"config\.loss\.importance: expected model\.importance = 1"),
         ({"model": ModelConfig(importance=1)}, r"config\.model\.importance: expected 0 where no loss has importance"),
         ({"loss": LossConfig(relabel=0.2)}, r"config\.loss\.relabel: expected 0 without importance"),
@@ -185,6 +196,12 @@ def test_what_cannot_be_is_said(changes, message):
     augment = dataclasses.replace(Config().augment, mixup=0.2)
     with pytest.raises(ConfigError, match=message):
         validate(Config(augment=augment, average=AverageConfig(name="ema"), **changes))
+
+
+def test_a_drawn_label_is_no_set_of_right_answers():
+    config = Config(loss=LossConfig(name="multi_target"), augment=AugmentConfig(draw_labels=1))
+    with pytest.raises(ConfigError, match=r"config\.augment\.draw_labels: expected 0 with multi_target"):
+        validate(config)
 
 
 # ---- inside of steps ----
