@@ -99,7 +99,7 @@ NOISE_METHODS: dict[str, tuple[str, Change]] = {
     "ce": ("cross-entropy", plain),
     "smoothing": ("label smoothing 0.1", loss(smoothing=0.1)),
     "gce": ("generalised cross-entropy, q 0.95", loss(name="gce", q=0.95)),
-    "sce": ("symmetric cross-entropy, alpha 0.1", loss(name="sce", alpha=0.1)),
+    "sce": ("symmetric cross-entropy, alpha 0.01, beta 8", loss(name="sce", alpha=0.01, reverse=8.0)),
     "bootstrap_soft": ("bootstrapping, soft, trust 0.6", loss(name="bootstrap_soft", trust=0.6)),
     "bootstrap_hard": ("bootstrapping, hard, trust 0.6", loss(name="bootstrap_hard", trust=0.6)),
     "elr": ("early-learning regularisation 6, momentum 0.7", loss(elr=6.0, elr_momentum=0.7)),
@@ -112,8 +112,8 @@ NOISE_METHODS: dict[str, tuple[str, Change]] = {
         "early-learning regularisation 3 and small-loss selection",
         loss(elr=3.0, elr_momentum=0.7, forget=0.2, forget_epochs=5.0),
     ),
-    "scn": ("SCN, gamma 0.5, relabelling by 0.2", importance(importance=0.5, relabel=0.2)),
-    "sam": ("SAM, rho 0.1", knob("optim", sam=0.1)),
+    "scn": ("SCN, gamma 0.2, relabelling by 0.2", importance(importance=0.2, relabel=0.2)),
+    "sam": ("SAM, rho 0.7", knob("optim", sam=0.7)),
 }
 """key -> (what the table calls it, the change)."""
 
@@ -131,15 +131,29 @@ SEARCH: dict[str, tuple[str, Change]] = {
     "ce": ("cross-entropy", plain),
     "gce 0.7": ("generalised cross-entropy, q 0.7", loss(name="gce", q=0.7)),
     "gce 0.95": ("generalised cross-entropy, q 0.95", loss(name="gce", q=0.95)),
-    "sce": ("symmetric cross-entropy, alpha 0.1", loss(name="sce", alpha=0.1)),
+    "sce 0.1": ("symmetric cross-entropy, alpha 0.1, beta 1", loss(name="sce", alpha=0.1)),
+    "sce 0.1 4": ("symmetric cross-entropy, alpha 0.1, beta 4", loss(name="sce", alpha=0.1, reverse=4.0)),
+    "sce 0.01": ("symmetric cross-entropy, alpha 0.01, beta 1", loss(name="sce", alpha=0.01)),
+    "sce 0.01 8": NOISE_METHODS["sce"],
+    "soft 0.2": ("bootstrapping, soft, trust 0.2", loss(name="bootstrap_soft", trust=0.2)),
+    "soft 0.6": NOISE_METHODS["bootstrap_soft"],
+    "hard 0.3": ("bootstrapping, hard, trust 0.3", loss(name="bootstrap_hard", trust=0.3)),
+    "hard 0.6": NOISE_METHODS["bootstrap_hard"],
     "elr 3 0.9": ("early-learning regularisation 3, momentum 0.9", loss(elr=3.0, elr_momentum=0.9)),
     "elr 3 0.7": ("early-learning regularisation 3, momentum 0.7", loss(elr=3.0, elr_momentum=0.7)),
     "elr 6 0.7": NOISE_METHODS["elr"],
     "elr_forget": NOISE_METHODS["elr_forget"],
     "forget": NOISE_METHODS["forget"],
     "coteaching": NOISE_METHODS["coteaching"],
+    "scn 0.5": ("SCN, gamma 0.5, relabelling by 0.2", importance(importance=0.5, relabel=0.2)),
+    "scn 0.2": NOISE_METHODS["scn"],
+    "scn 0.1": ("SCN, gamma 0.1, relabelling by 0.2", importance(importance=0.1, relabel=0.2)),
+    "sam 0.1": ("SAM, rho 0.1", knob("optim", sam=0.1)),
+    "sam 0.7": NOISE_METHODS["sam"],
+    "sam 1": ("SAM, rho 1", knob("optim", sam=1.0)),
+    "sam 2": ("SAM, rho 2", knob("optim", sam=2.0)),
 }
-"""What was tried where a method has a setting that matters, with planted noise."""
+"""What was tried, with planted noise."""
 
 
 def measure(fault: str, methods: dict[str, tuple[str, Change]], seeds: tuple[int, ...], split: str) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, PAGE = ROOT / "docs/noise.json", ROOT / "docs/noise.md"
 
+CHOSEN = "elr"
+"""What the bar is about: the best on dev of what was not told how many labels are wrong."""
 _TABLES = ("clean", "noisy", "skewed")
 BARS = {
     "plain": ("plain cross-entropy loses more than 6 points by 20 % wrong labels", 6.0),
-    "kit": ("the kit's best loses less than 3", 3.0),
+    "kit": ("the kit loses less than 3: early-learning regularisation, the best on dev", 3.0),
     "shift": ("the post-hoc shift of the prior gains at least 3 points mean-class at 20:1", 3.0),
 }
 
@@ -31,7 +33,7 @@ def losses(record: dict[str, Any]) -> dict[str, float]:
 def bars(record: dict[str, Any]) -> dict[str, tuple[float, bool]]:
     """{bar: (what was measured, whether it is reached)}."""
     lost = losses(record)
-    best = min(value for method, value in lost.items() if method != "ce")
+    best = lost[CHOSEN]
     gain = mean(record["skewed"], "ce", "shifted") - mean(record["skewed"], "ce", "mean_class")
     found = {"plain": (lost["ce"], lost["ce"] > BARS["plain"][1]), "kit": (best, best < BARS["kit"][1])}
     return found | {"shift": (gain, gain >= BARS["shift"][1])}
@@ -73,9 +75,12 @@ def _noise(record: dict[str, Any]) -> str:
         runs = found["runs"]
         rows.append([found["title"], _cell(runs, "accuracy"), f"{lost[method]:.1f}", _seconds(runs)])
     share = f"{100 * record['about']['noise']:.0f} %"
-    return f"## {share} of the training labels are wrong\n\n" + _table(
-        ["method", "test accuracy, %", "points lost", "s a run"], rows
-    )
+    titles = {method: found["title"] for method, found in record["noisy"].items() if method != "ce"}
+    few = "; ".join(titles[method] for method in titles if lost[method] < BARS["kit"][1])
+    useless = "; ".join(titles[method] for method in titles if lost[method] > lost["ce"] - 1)
+    about = f"{_TOLD}\n\nFewer than 3 points are lost with: {few}. Not a point is gained with: {useless}."
+    table = _table(["method", "test accuracy, %", "points lost", "s a run"], rows)
+    return f"## {share} of the training labels are wrong\n\n{table}\n\n{about}"
 
 
 def _skew(record: dict[str, Any]) -> str:
@@ -99,7 +104,9 @@ def _about(record: dict[str, Any]) -> str:
     seeds = ", ".join(map(str, about["seeds"]))
     return (
         f"Seeds {seeds}; mean ± standard deviation. {len(seconds)} runs of {about['epochs']:g} epochs took "
-        f"{sum(seconds) / 60:.0f} minutes ({about['machine']}), compiling and the machine's other work included."
+        f"{sum(seconds) / 60:.0f} minutes ({about['machine']}), compiling and the machine's other work included. "
+        "Another number of cores rounds otherwise, and a run that learns wrong labels by heart may come to another "
+        "percent."
     )
 
 
@@ -109,6 +116,8 @@ def _search(record: dict[str, Any]) -> str:
     return f"## Settings that were tried, on dev, seeds {seeds}\n\n" + _table(["setting", "dev accuracy, %"], rows)
 
 
+_TOLD = """Small-loss selection and co-teaching are told the share of wrong labels, which is not known of real data, so
+their numbers flatter. The others are not told."""
 _INTRO = """# Wrong labels and rare classes
 
 What the kit of `LossConfig` is worth where the fault is known, because it was planted: wrong labels, each as likely, or
