@@ -383,7 +383,8 @@ class OptimConfig:
     lookahead_alpha: float = 0.5
     """Lookahead: step size of the slow weights."""
     sam: float = 0.0
-    """Sharpness-aware minimisation (Foret et al. 2020, arXiv:2010.01412): radius rho; 0 = off. Doubles the work."""
+    """Sharpness-aware minimisation (Foret et al. 2020, arXiv:2010.01412): radius rho; 0 = off. Doubles the work. Twins
+    share one radius, as one network would."""
     layer_decay: float = 1.0
     """Layer-wise rate decay (Clark et al. 2020, arXiv:2003.10555): a block d blocks (ConvNeXt: groups of three) below
     the head learns with layer_decay ** d of the rate; 1 = off."""
@@ -449,7 +450,9 @@ class StageConfig:
     """A sampler of the stage's own, see `data.sampler`; empty = that of the run."""
     restart: str = ""
     """Regex over parameter paths that start the stage with new random values. With `frozen` and a balanced sampler:
-    classifier re-training (Kang et al. 2019, arXiv:1910.09217)."""
+    classifier re-training (Kang et al. 2019, arXiv:1910.09217); where val is skewed, let `eval.metric` be
+    balanced_accuracy, or a checkpoint of before may stay the best. "." with `distill` from best: born-again networks
+    (Furlanello et al. 2018, arXiv:1805.04770)."""
     loss: LossConfig = field(default_factory=lambda: LossConfig(name=""))
     """A loss of the stage's own; name "" = the run's loss."""
     distill: int = 0
