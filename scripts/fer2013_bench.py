@@ -27,7 +27,7 @@ from fer2013_page import PAGE, RECORD, SEARCH, VARIANTS, page
 from fer2013_pairs import differences, near_copies, numbers
 from fer2013_pictures import CALIBRATION, CURVES, calibrated, curves
 
-from emojax import files, predict
+from emojax import environment, files, predict
 from emojax.cli import runs
 from emojax.config import DataConfig
 from emojax.data import open_dataset
@@ -72,6 +72,7 @@ def read(workdir: Path, seed: int) -> dict[str, Any]:
         "calibration": judged["after"]["calibration"],
         "decision": calibration["decision"],
         "minutes": report["seconds"] / 60,
+        "processor": environment.read(workdir)[-1]["processor"],
         "parameters": runs.result(workdir)["parameters"],
         "class_names": report["class_names"],
         "recall": [row["recall"] for row in report["per_class"]],
@@ -101,33 +102,28 @@ def _thin(points: list[list[float]], *, count: int = 40) -> list[list[float]]:
 
 
 def summed(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the runs of a recipe, and the runs."""
-    names = (
-        "val_accuracy",
-        "val_accuracy_no_duplicates",
-        "macro_f1",
-        "minutes",
-        "ece",
-        "ece_calibrated",
-        "ece_by_chance",
-    )
+    """Means over the runs of a recipe, and the runs. Minutes are those of the first run's kind of processor."""
+    names = ("val_accuracy", "val_accuracy_no_duplicates", "macro_f1", "ece", "ece_calibrated", "ece_by_chance")
     means = {name: statistics.mean(run[name] for run in found) for name in names}
+    same = [run for run in found if run["processor"] == found[0]["processor"]]
+    means["minutes"] = statistics.mean(run["minutes"] for run in same)
     return means | {"seeds": [run["seed"] for run in found], "cores": os.cpu_count(), "runs": found}
 
 
 def measure(options: argparse.Namespace) -> None:
     """Trains and records the seeds of a recipe or of a variant of one, which is compared with the recipe's runs."""
-    name = options.name or options.recipe
-    path, found = VARIANTS if options.name else RECORD, []
+    name, path = options.name or options.recipe, VARIANTS if options.name else RECORD
     record = json.loads(path.read_text()) if path.exists() else {}
+    found = {run["seed"]: run for run in record[name]["runs"]} if options.add and name in record else {}
+    about: dict[str, Any] = {}
     for seed in options.seeds:
         place = options.runs / f"{name}-{seed}"
         workdir = trained(options.recipe, seed, data=options.data, workdir=place, changed=options.knobs)
-        found.append(read(workdir, seed))
-        if len(found) == 1:
+        found[seed] = read(workdir, seed)
+        if not about:
             about = {"of": options.recipe, "knobs": options.knobs} | against(options) if options.name else {}
-            about |= {"note": options.note, "bundle": bundle(workdir, data=options.data)}
-        record[name] = summed(found) | about
+            about |= {"note": options.note, "bundle": {"seed": seed} | bundle(workdir, data=options.data)}
+        record[name] = summed(list(found.values())) | about
         files.write_json(path, record)
 
 
@@ -170,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="page, or the name of a recipe in configs/")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--add", action="store_true", help="to the seeds on record, of the same recipe, not instead")
     parser.add_argument("--data", help="folder of train.parquet and val.parquet")
     parser.add_argument("--runs", type=Path, help="folder of the runs, which stay")
     parser.add_argument("--note", default="", help="how the runs came about, for the page: what else was running, ...")

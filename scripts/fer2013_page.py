@@ -275,8 +275,8 @@ def _recipe(name: str, found: dict[str, Any]) -> str:
             f"Seed {run['seed']}: {_cut(run['val_accuracy'], 2)} % of {run['n']:,} (95 % interval {low:.1f} to "
             f"{high:.1f}), {_cut(run['val_accuracy_no_duplicates'], 2)} % of the {run['n_no_duplicates']:,} that are "
             f"not in train, {_cut(run['val_accuracy_no_near_copies'], 2)} % without the {run['near_copies']:,} of "
-            f"which the leak gate finds a near copy there; {run['minutes']:.1f} minutes. Calibration: "
-            f"{run['decision']}. SHA-256 of the weights {run['digest'][:16]}..."
+            f"which the leak gate finds a near copy there; {run['minutes']:.1f} minutes ({run['processor']}). "
+            f"Calibration: {run['decision']}. SHA-256 of the weights {run['digest'][:16]}..."
         )
     first = found["runs"][0]
     names = first["class_names"]

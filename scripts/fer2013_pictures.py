@@ -15,7 +15,7 @@ _THIN = {"linewidth": 1.0, "alpha": 0.45}
 
 
 def curves(record: dict[str, Any]) -> bytes:
-    """Accuracy over the epochs and, of FER2013's recipes, over minutes, as a PNG file."""
+    """Accuracy over the epochs and, of FER2013's recipes, over the minutes on one kind of processor, as a PNG file."""
     drawn, axes = figure(11, 4.2, shape=(1, 2))
     left, right = axes.flat
     for colour, (name, found) in zip(_COLOURS, record.items(), strict=False):
@@ -25,7 +25,8 @@ def curves(record: dict[str, Any]) -> bytes:
             looks = {"color": colour, "linewidth": 1.8, "marker": "o", "markersize": 3.5}
             left.plot(*zip(*[(x, 100 * y) for x, y in run["train_curve"]], strict=True), **_THIN, color=colour)
             left.plot(epochs, accuracy, **looks, label=None if i else name)
-            if name != "ferplus":  # other labels: its accuracy is of another question
+            same = run["processor"] == found["runs"][0]["processor"]
+            if same and name != "ferplus":  # other labels: its accuracy is of another question
                 right.plot(minutes, accuracy, **looks, label=None if i else name)
     style(left, xlabel="Epoch (thin: train, augmented)", ylabel="Accuracy, %", grid="both")
     style(
