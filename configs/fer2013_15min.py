@@ -4,7 +4,8 @@
 
 FOLDER holds train.parquet and val.parquet (columns image, label), or train/CLASS/*.png and val/CLASS/*.png. A boolean
 column dup_of_train, where there is one, makes the report show the accuracy without images that training has seen.
-A quarter of an hour on two CPU cores; what was measured is in docs/fer2013.md.
+A quarter of an hour on two CPU cores with fast bfloat16 products, without them up to four times as long; what was
+measured is in docs/fer2013.md.
 """
 
 from emojax.config import (
@@ -28,7 +29,8 @@ def get_config() -> Config:
         data=DataConfig(path="FOLDER", slice_columns=("dup_of_train",)),
         augment=AugmentConfig(flip=0.5, rotate=10, translate=0.07, zoom=0.1, erase=0.25, erase_area=(0.02, 0.15)),
         # 1.6 million parameters; the cheap stem and the small first pictures are what makes two cores enough.
-        # bfloat16 products: twice as fast on CPUs with AVX512_BF16 or AMX; on others set config.model.products="".
+        # bfloat16 products: twice as fast on AMD EPYC with AVX512_BF16; on an Intel Xeon that has it, but no AMX, not
+        # faster than float32, which is config.model.products="".
         model=ModelConfig(
             name="resnet18",
             stem="small2",

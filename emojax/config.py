@@ -218,8 +218,8 @@ class ModelConfig:
     """float32 or bfloat16: type of activations and matrix products. Parameters, statistics and logits stay float32."""
     products: str = ""
     """Type that the factors of dense layers' and convolutions' products are rounded to; sums and all else stay as they
-    are. Empty = `compute`, or bfloat16: with float32 activations the fastest on CPUs that have bfloat16
-    products (AVX512_BF16), and what TPUs do with float32 anyway."""
+    are. Empty = `compute`, or bfloat16: with float32 activations the fastest on AMD EPYC with
+    AVX512_BF16, no gain on an Intel Xeon without AMX, and what TPUs do with float32 anyway."""
     twins: int = 0
     """1 = two networks side by side, from two starts; a prediction is their mean. For co-teaching, see `loss.forget`;
     without it each learns for itself."""
