@@ -286,7 +286,7 @@ class LossConfig:
     """Small-loss selection (Han et al. 2018, arXiv:1804.06872): share of every batch, that with the largest losses,
     which is not learned from. With `model.twins` = 1 each network chooses for the other: co-teaching. 0 = off."""
     forget_epochs: float = 10.0
-    """forget: epochs from the start of the run over which the share rises from 0."""
+    """forget: epochs over which the share rises from 0, from the start of the run or the last stage with `restart`."""
     importance: float = 0.0
     """SCN (Wang et al. 2020, arXiv:2002.10392): weight of the rank regularisation, gamma; the loss, on logits times the
     importance of the image, weighs 1 - gamma (paper: 0.5). Needs `model.importance` = 1; 0 = off."""
@@ -449,7 +449,8 @@ class StageConfig:
     sampler: str = ""
     """A sampler of the stage's own, see `data.sampler`; empty = that of the run."""
     restart: str = ""
-    """Regex over parameter paths that start the stage with new random values. With `frozen` and a balanced sampler:
+    """Regex over parameter paths that start the stage with new random values, ELR's memory from 0. With `frozen` of all
+    others and a balanced sampler:
     classifier re-training (Kang et al. 2019, arXiv:1910.09217); where val is skewed, let `eval.metric` be
     balanced_accuracy, or a checkpoint of before may stay the best. "." with `distill` from best: born-again networks
     (Furlanello et al. 2018, arXiv:1805.04770)."""

@@ -63,6 +63,8 @@ def _check_loss(where: str, loss: LossConfig) -> None:
     _check(f"{where}.smoothing", loss.smoothing, fits, "0 with multi_target: it would make every class right")
     fits = loss.name != "multi_target" or loss.mixed == "soft"
     _check(f"{where}.mixed", loss.mixed, fits, "soft with multi_target, which treats the classes of a label alike")
+    named, weight = loss.regulariser != "none", loss.regulariser_weight
+    _check(f"{where}.regulariser_weight", weight, named == (weight > 0), "more than 0 with a regulariser, else 0")
     _check(f"{where}.relabel", loss.relabel, not loss.relabel or loss.importance > 0, "0 without importance")
 
 

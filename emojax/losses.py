@@ -112,7 +112,8 @@ def _sce(
 ) -> Float[Array, " B"]:
     """alpha CE - reverse sum_k p_k log label_k, with log 0 = `log_zero` (Wang et al. 2019, arXiv:1908.06112). The class
     weight of the reverse part is the label's mean."""
-    log_label = jnp.maximum(jnp.log(jnp.maximum(label, _TINY)), config.log_zero)
+    log_label = jnp.maximum(jnp.log(jnp.where(label > 0, label, 1.0)), config.log_zero)
+    log_label = jnp.where(label > 0, log_label, config.log_zero)
     reverse = -jnp.sum(jnp.exp(log_p) * log_label, axis=-1) * jnp.sum(label * classes.weight, axis=-1)
     return config.alpha * cross_entropy(log_p, label, classes.weight) + config.reverse * reverse
 

@@ -22,6 +22,7 @@ def make(
     mass: np.ndarray | None,
     teaching: DistillConfig | None,
     per_epoch: float,
+    start: int = 0,
 ) -> Objective:
     """The objective of a stage.
 
@@ -30,6 +31,7 @@ def make(
       class_weight, mass: as in `losses.task`.
       teaching: how a teacher counts; None = there is none.
       per_epoch: updates in an epoch, in which `forget_epochs` is given.
+      start: the update from which on they are counted.
 
     Raises `ConfigError` for unknown names.
     """
@@ -57,7 +59,7 @@ def make(
             added += config.elr * noise.early_learning(seen.output.logits, target)
         each = terms(seen, task)
         # What is added is of the mean of twins, of which each gets half of the gradient: so it goes to both.
-        weights = _selected(config, seen, each if plain is task else terms(seen, plain), per_epoch)
+        weights = _selected(config, seen, each if plain is task else terms(seen, plain), per_epoch, start)
         return Judged(tuple((e + added, w) for e, w in zip(each, weights, strict=True)), target)
 
     return objective
@@ -73,9 +75,9 @@ def _weighed(config: LossConfig, task: Loss, seen: Seen) -> Float[Array, " B"]:
     return (1 - config.importance) * task(logits, label) + config.importance * ranked
 
 
-def _selected(config: LossConfig, seen: Seen, each: _Terms, per_epoch: float) -> _Terms:
+def _selected(config: LossConfig, seen: Seen, each: _Terms, per_epoch: float, start: int) -> _Terms:
     """The weights with which each network learns: without the largest losses, twins by each other's."""
     if not config.forget:
         return (seen.weight,) * len(each)
-    rate = noise.forget_rate(seen.step, config.forget, config.forget_epochs * per_epoch)
+    rate = noise.forget_rate(seen.step - start, config.forget, config.forget_epochs * per_epoch)
     return tuple(noise.small_losses(e, seen.weight, rate) for e in reversed(each))

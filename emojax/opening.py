@@ -64,13 +64,14 @@ def _weights(model: ModelConfig) -> dict[str, str]:
 
 
 def _class_mass(parts: Parts) -> dict[str, str]:
-    """How much each class weighs in the expected loss, where sampler or class weights change that."""
+    """How much each class weighs in the expected loss, where sampler, class weights or logit adjustment change that."""
     facts = {}
     for stage in parts.stages:
-        kind = stage.loss.class_weights
-        if stage.train and (kind != "none" or stage.sampler != "shuffle"):
+        kind, adjust = stage.loss.class_weights, stage.loss.logit_adjust
+        if stage.train and (kind != "none" or stage.sampler != "shuffle" or adjust):
             weight = class_weights.weights(kind, parts.class_mass, beta=stage.loss.effective_beta)
-            mass = class_weights.effective_mass(parts.class_mass, sampler=stage.sampler, weight=weight)
+            mass = class_weights.effective_mass(parts.class_mass, sampler=stage.sampler, weight=weight, adjust=adjust)
             shares = ", ".join(f"{one_line(n)} {m:.1%}" for n, m in zip(parts.dataset.class_names, mass, strict=True))
-            facts[f"class mass, sampler {stage.sampler}, weights {kind}"] = shares
+            how = f"weights {kind}" + (f", logit adjustment {adjust:g}" if adjust else "")
+            facts[f"class mass, sampler {stage.sampler}, {how}"] = shares
     return facts

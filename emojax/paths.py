@@ -59,3 +59,10 @@ def require_match(tree: Tree, pattern: str, *, knob: str, what: str = "parameter
         raise ConfigError(
             f"config.{knob}: {pattern!r} matches every parameter; a stage that only evaluates has train = 0"
         )
+
+
+def require_apart(tree: Tree, restart: str, frozen: str, *, knob: str) -> None:
+    """Raises `ConfigError` where a parameter that is to start anew is frozen too: it would stay random."""
+    new, still = (flatten(mask(tree, pattern, knob=knob)) for pattern in (restart, frozen))
+    if both := [path for path, found in new.items() if found and still[path]]:
+        raise ConfigError(f"config.{knob}: {restart!r} matches {both[0]}, which is frozen and would stay random")

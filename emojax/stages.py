@@ -32,6 +32,7 @@ class Stage:
         weights, or trains other parameters than the stage before. Adam's moments of frozen parameters have decayed to 0
         while its count, which all share, has grown: without bias correction their first steps would be up to 6.5 times
         too long.
+      anew: first update of the last stage so far that started something anew, `StageConfig.restart`; 0 = none did.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Stage:
     loss: LossConfig
     teach: tuple[int, ...]
     fresh: bool
+    anew: int
 
 
 def steps_per_epoch(config: Config, train_size: int) -> float:
@@ -114,6 +116,7 @@ def plan(config: Config, train_size: int) -> tuple[Stage, ...]:
                 loss=dataclasses.replace(stage.loss if stage.loss.name else config.loss),
                 teach=_teach(stage, spec, (start, stop), first=not (planned and planned[-1].distill)),
                 fresh=not _goes_on(config, i),
+                anew=start if stage.restart else planned[-1].anew if planned else 0,
             )
         )
     _check_swa(config, per_epoch)

@@ -43,7 +43,7 @@ def entered(parts: Parts, stage: Stage, state: TrainState, checkpointer: checkpo
 
 def _restarted(parts: Parts, stage: Stage, state: TrainState) -> TrainState:
     """New random values, a function of seed and stage, for what `restart` names, in the running average too; batch
-    statistics at such paths begin anew."""
+    statistics at such paths begin anew, and so does the memory of what was predicted."""
     key = jax.random.fold_in(parts.key, stage.start)
     params, model_state = jax.jit(lambda key: parts.model.init(key, stage.image_size))(key)
     new = {"params": params, "model_state": model_state}
@@ -60,7 +60,8 @@ def _restarted(parts: Parts, stage: Stage, state: TrainState) -> TrainState:
         kept["ema"] = mixed(kept["ema"])
     # Copies: new values are in both trees, and the step cannot be given one buffer twice.
     weights, kept = _copied(parts, weights), _copied(parts, kept)
-    return dataclasses.replace(state, **weights, average=kept)
+    memory = _copied(parts, jax.tree.map(jnp.zeros_like, state.memory))
+    return dataclasses.replace(state, **weights, average=kept, memory=memory)
 
 
 def passed(parts: Parts, stage: Stage, state: TrainState) -> TrainState:

@@ -139,6 +139,7 @@ def check_model(config: Config) -> None:
         params, statistics = jax.eval_shape(lambda size=size: model.init(jax.random.key(0), size))
         paths.require_match(params, stage.frozen, knob=f"stages[{i}].frozen", every=False)
         paths.require_match(params, stage.restart, knob=f"stages[{i}].restart")
+        paths.require_apart(params, stage.restart, stage.frozen, knob=f"stages[{i}].restart")
         means = {path: leaf for path, leaf in paths.flatten(statistics).items() if path.endswith("/mean")}
         paths.require_match(means, stage.frozen_statistics, knob=f"stages[{i}].frozen_statistics", what="statistic")
         optim.make(config.optim, params, frozen=stage.frozen, depth=model.depth, head=HEAD)
@@ -160,10 +161,8 @@ def _initial(parts: Parts, key: jax.Array, taken: dict[str, Any]) -> TrainState:
     average = averaging.init(parts.config.average, params, model_state)
     opt_state = optimizer(parts, parts.stages[0]).init(params)
     step, scale = jnp.zeros((), jnp.int32), jnp.ones((), jnp.float32)
-    memory = {}
-    if any(stage.loss.elr for stage in parts.stages):
-        shape = (len(parts.dataset.splits["train"]), len(parts.dataset.class_names))
-        memory["target"] = jnp.zeros(shape, jnp.float32)
+    shape = (len(parts.dataset.splits["train"]), len(parts.dataset.class_names))
+    memory = {"target": jnp.zeros(shape, jnp.float32)} if any(stage.loss.elr for stage in parts.stages) else {}
     return TrainState(step, params, model_state, opt_state, average, {}, scale, memory)
 
 
@@ -204,7 +203,7 @@ def train_step(parts: Parts, stage: Stage) -> tuple[step.Step, bool]:
 
     Stages that differ in nothing but their data share one.
     """
-    key = (stage.frozen, stage.stored, stage.distill, str(stage.loss))
+    key = (stage.frozen, stage.stored, stage.distill, str(stage.loss), stage.anew)
     new = (*key, stage.image_size) not in parts.compiled
     if key not in parts.compiled:
         parts.compiled[key] = _compile(parts, stage)
@@ -224,6 +223,7 @@ def _compile(parts: Parts, stage: Stage) -> step.Step:
             mass=parts.class_mass,
             teaching=config.distill if stage.distill else None,
             per_epoch=parts.per_epoch,
+            start=stage.anew,
         ),
         teach=stage.distill,
         mirror=stage.loss.flip_consistency > 0,

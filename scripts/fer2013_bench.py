@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fer2013_page import PAGE, RECORD, SEARCH, VARIANTS, page
+from fer2013_page import BARS, PAGE, RECORD, SEARCH, VARIANTS, page
 from fer2013_pairs import differences, near_copies, numbers
 from fer2013_pictures import CALIBRATION, CURVES, calibrated, curves
 
@@ -81,6 +81,7 @@ def read(workdir: Path, seed: int) -> dict[str, Any]:
         "train_curve": _thin([[row["epoch"], row["accuracy"]] for row in rows if row["kind"] == "train"]),
         "result_step": report["step"],
         "digest": predict.load(workdir).digest(),
+        "versions": environment.read(workdir)[-1]["packages"],
     }
 
 
@@ -114,16 +115,19 @@ def measure(options: argparse.Namespace) -> None:
     """Trains and records the seeds of a recipe or of a variant of one, which is compared with the recipe's runs."""
     name, path = options.name or options.recipe, VARIANTS if options.name else RECORD
     record = json.loads(path.read_text()) if path.exists() else {}
-    found = {run["seed"]: run for run in record[name]["runs"]} if options.add and name in record else {}
-    about: dict[str, Any] = {}
+    about = record.get(name, {}) if options.add else {}
+    found = {run["seed"]: run for run in about.get("runs", [])}
+    if options.note or not found:
+        about["note"] = options.note
     for seed in options.seeds:
         place = options.runs / f"{name}-{seed}"
         workdir = trained(options.recipe, seed, data=options.data, workdir=place, changed=options.knobs)
         found[seed] = read(workdir, seed)
-        if not about:
-            about = {"of": options.recipe, "knobs": options.knobs} | against(options) if options.name else {}
-            about |= {"note": options.note, "bundle": {"seed": seed} | bundle(workdir, data=options.data)}
-        record[name] = summed(list(found.values())) | about
+        if "bundle" not in about:
+            about["bundle"] = {"seed": seed} | bundle(workdir, data=options.data)
+        if options.name and "of" not in about:
+            about |= {"of": options.recipe, "knobs": options.knobs} | against(options)
+        record[name] = about | summed(list(found.values()))
         files.write_json(path, record)
 
 
@@ -174,6 +178,8 @@ def main() -> None:
     parser.add_argument("--name", help="of the variant; the recipe's runs are in --runs already")
     options = parser.parse_args()
     if options.recipe != "page":
+        if options.recipe not in BARS:
+            parser.error(f"no recipe {options.recipe} here; there are {', '.join(BARS)}")
         if not options.data or not options.runs:
             parser.error("--data and --runs are missing")
         if bool(options.knobs) != bool(options.name):

@@ -41,6 +41,11 @@ them stand beside. Hundreds more are near copies of a picture there, mirrored, c
 best of a run's checkpoints was chosen on the same val**, so these numbers are a little too good; nothing was trained on
 val. FER+ has the crowd's labels: train, of which 27,953 pictures are left, learns the distribution of the votes, val is
 the 3,199 pictures with a majority for one of 8 classes."""
+_PROCESSOR = """**The minutes are of a processor with fast bfloat16 products; which one was not written down then.** On
+two cores of an Intel Xeon that has AVX512_BF16 but no AMX everything takes up to four times as long, PyTorch's steps
+too ([performance.md](performance.md)): `fer2013_15min` took 56 minutes with other work beside it, and `fer2013_best`
+made 190 images a second at 48 px, in float32 about as many, so that it would take more than three hours; it was stopped
+(2026-11-29, by hand)."""
 
 
 _CALIBRATED = """![Share of right answers over confidence on val, after calibration](fer2013_calibration.png)"""
@@ -65,8 +70,11 @@ _OTHERS = {"fer2013_best_longer": "`fer2013_best` for 15 + 120 epochs (eb316b6),
 """Variants of a recipe that were judged on val, `VARIANTS`."""
 _JUDGED = """Every row was judged on val, `{recipe}` and what led to it {count} times in all: so much was chosen there.
 Nearly twice as many epochs took {minutes:.0f} minutes, more than the 100 that were allowed. Against `{recipe}`, paired:
-accuracy {all}, of the {n:,} pictures without a near copy in train {left}; macro-F1 {f1}. With so wide intervals it may
-be a little better or not; the shorter run was kept."""
+
+{table}
+
+Its loss is lower only where near copies count, and accuracy and macro-F1 may be a little better or not; the shorter run
+was kept."""
 _NOW = {
     "fer2013_15min": "ResNet 1-2-2-1, 12 + 16 epochs, bfloat16 products",
     "fer2013_best": "ResNet-18 of widths 32 to 256, 12 + 60 epochs, no MixUp, ten views",
@@ -100,11 +108,12 @@ row, paired, with 95 % intervals of the pictures alone; another seed moves them 
 best of its evaluations on dev. Other work ran beside most arms, so their minutes are too many."""
 _FOUND = """Only more epochs gained: networks that are larger, learn slower or get harder pictures are behind at 16
 epochs, and two or three together are hardly better than the best of them; ten views and an average of the weights
-neither. Where a second network learned from a first, the first stayed the best checkpoint: the second came to 63.3 %.
-The stronger augmentation of `fer2013_best` lost 2.9 points at 16 epochs and 0.7 at twice the length, where without it
-accuracy on train was four points above that on dev and with it equal to it: it is for long runs. That of its 72
-epochs and its depth was judged on val alone, above. An arm with maps of full size after the stem was stopped for
-time, before it had a number."""
+neither. Where a second network learned from a first, the first stayed the best checkpoint. The stronger augmentation
+of `fer2013_best` lost 2.9 points at 16 epochs and 0.7 at twice the length: it was kept for a run that is longer still.
+That and the rest of what `fer2013_best` is, its 72 epochs, its depth, its dropout and its ten views, was judged on val
+alone, above; at 16 epochs depth and ten views gained nothing on dev, and a network of less depth for 72 epochs was not
+tried. `ferplus` had no search of its own. An arm with maps of full size after the stem was stopped for time, before it
+had a number."""
 _TRIED = """Dropped on the way: the last norm of each block starting at 0, which kept the first network at 25 % on
 train for an epoch."""
 
@@ -114,7 +123,8 @@ _REBUILD = """## The bundle
 The trained models are not in the repository, for the pictures may not be passed on. These commands make them again,
 NAME being `fer2013_best`, `ferplus` or `fer2013_15min`. `emojax.load(...).digest()` tells a model, a SHA-256 of which
 the first digits are above; `fer2013_15min` was trained twice, beside other work and alone, and both weights had that
-digest. Another kind of machine, or other versions than in constraints.txt, may round otherwise.
+digest. `fer2013_best` and `ferplus` were trained once, and not by the newest code, so whether they come out with the
+same digits has not been tried. Another kind of machine, or other versions than in constraints.txt, may round otherwise.
 
     python -m emojax.main --config=NAME.py --workdir=runs/NAME --config.data.path=FOLDER
     emojax calibrate --workdir=runs/NAME
@@ -125,7 +135,12 @@ model as trained. One picture at a time, all its views, on two CPU cores."""
 
 def page(record: dict[str, Any], search: dict[str, Any], variants: dict[str, Any]) -> str:
     """The page of what was measured so far."""
-    parts = [_INTRO, _numbers(record), "![Accuracy on val over the epochs, and over minutes of training](fer2013.png)"]
+    parts = [
+        _INTRO,
+        _numbers(record),
+        _PROCESSOR,
+        "![Accuracy on val over the epochs, and over minutes of training](fer2013.png)",
+    ]
     parts += [
         "## What was asked",
         _bars(record),
@@ -136,19 +151,22 @@ def page(record: dict[str, Any], search: dict[str, Any], variants: dict[str, Any
     ]
     parts.append(_REBUILD)
     rows = [[f"`{name}`", *_bundle(found["bundle"])] for name, found in record.items() if "bundle" in found]
+    left = [f"`{name}`" for name, found in record.items() if "bundle" not in found]
     if rows:
-        titles = ["bundle of the first seed", "MB", "accuracy on val, opened again", "views", "ms a picture"]
+        titles = ["bundle", "seed", "MB", "accuracy on val, opened again", "views", "ms a picture"]
         parts += [markdown(titles, rows), _BUNDLES]
+    if left:
+        parts.append(f"Not measured: {', '.join(left)}, whose runs are of a time before these figures were.")
     return "\n\n".join(parts) + "\n"
 
 
 def _bundle(found: dict[str, Any]) -> list[str]:
     numbers = [_cut(found["val_accuracy"], 2), found["views"], f"{found['milliseconds']:.1f}"]
-    return [f"{found['bytes'] / 1e6:.1f}", *numbers]
+    return [str(found["seed"]), f"{found['bytes'] / 1e6:.1f}", *numbers]
 
 
 def _numbers(record: dict[str, Any]) -> str:
-    titles = ["recipe", *_NUMBERS.values(), "ECE, calibrated (chance)", "minutes", "million parameters", "seeds"]
+    titles = ["recipe", *_NUMBERS.values(), "ECE, calibrated (chance)", "minutes", "million parameters", "which seeds"]
     rows = []
     for name, found in record.items():
         runs = found["runs"]
@@ -163,7 +181,7 @@ def _numbers(record: dict[str, Any]) -> str:
         "Percent; of several seeds mean ± standard deviation. ECE: expected calibration error, 15 bins of equal mass, "
         "as trained → after `emojax calibrate`, fitted and judged on different parts of val; in brackets what chance "
         "alone gives a model that is right about itself, on so many pictures. Minutes of training and its evaluations "
-        "on two CPU cores."
+        "on two CPU cores, of the first seed's kind of processor; on others, see below."
     )
     return f"{markdown(titles, rows)}\n\n{about}"
 
@@ -214,10 +232,7 @@ def _road(record: dict[str, Any], search: dict[str, Any], variants: dict[str, An
             "recipe": found["of"],
             "count": len(rows) - 1,
             "minutes": found["minutes"],
-            "all": _more(more["accuracy"]),
-            "left": _more(left["accuracy"]),
-            "n": left["n"],
-            "f1": _more(more["macro_f1"]),
+            "table": _paired({"all of val": more, f"the {left['n']:,} without a near copy in train": left}),
         }
         parts.append(_JUDGED.format(**told))
     if search:
@@ -258,6 +273,14 @@ def _arm(one: dict[str, Any]) -> list[str]:
 def _more(value: list[float]) -> str:
     middle, low, high = (f"{100 * x:+.1f}" for x in value)
     return f"{middle} ({low} to {high})"
+
+
+def _paired(parts: dict[str, dict[str, Any]]) -> str:
+    rows = [
+        [about, _more(more["accuracy"]), _more(more["macro_f1"]), "{:+.3f} ({:+.3f} to {:+.3f})".format(*more["loss"])]
+        for about, more in parts.items()
+    ]
+    return markdown(["difference on", "accuracy", "macro-F1", "loss"], rows)
 
 
 def _with_interval(share: float, n: float) -> str:

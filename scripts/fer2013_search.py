@@ -107,8 +107,14 @@ def get_config():
     config.schedule = ScheduleConfig(name="restarts", first_epochs=14.5, multiply=16 / 14.5, warmup_epochs=1.5)
     return config
 """
-"""A second network, which starts from nothing and learns from the first too (Furlanello et al. 2018,
-arXiv:1805.04770)."""
+AGAIN = (
+    "distill=(alpha=0.7,temperature=1,teacher=best)",
+    "stages[2]=(epochs=7,image_size=32,distill=1,restart=.*,fresh=1)",
+    "stages[3]=(epochs=9,image_size=48,distill=1)",
+    "schedule=(name=restarts,first_epochs=14.5,multiply=16/14.5,warmup_epochs=1.5)",
+)
+"""What `_AGAIN` changes, in short, for the record: a second network, which starts from nothing and learns from the
+first too (Furlanello et al. 2018, arXiv:1805.04770)."""
 
 
 def trained(name: str, *, data: Path, runs: Path) -> None:
@@ -132,7 +138,7 @@ def read(name: str, *, runs: Path) -> dict[str, Any]:
     base = runs / "search-base"
     copies = near_copies(DataConfig(path=str(runs / "dev")), cache=runs / "dev-check/check.json")
     found = {
-        "knobs": list(ARMS.get(name, ())),
+        "knobs": list(AGAIN if name == "again" else ARMS.get(name, ())),
         "seed": 0,
         **numbers(*workdirs, without=frozenset()),
         "minutes": seconds / 60,
@@ -146,12 +152,14 @@ def read(name: str, *, runs: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "arms", nargs="*", choices=[*ARMS, *ENSEMBLES, []], help="default: those that are not in the record"
-    )
+    parser.add_argument("arms", nargs="*", metavar="arm", help="default: those that are not in the record")
     parser.add_argument("--data", type=Path, required=True, help="folder of train.parquet")
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs, which stay")
     options = parser.parse_args()
+    if unknown := set(options.arms) - {*ARMS, *ENSEMBLES}:
+        parser.error(f"no {', '.join(sorted(unknown))}; the arms are {', '.join((*ARMS, *ENSEMBLES))}")
+    if not (options.data / "train.parquet").is_file():
+        parser.error(f"--data: no train.parquet in {options.data}")
     record = json.loads(SEARCH.read_text()) if SEARCH.exists() else {}
     for name in options.arms or [name for name in (*ARMS, *ENSEMBLES) if name not in record]:
         if name in ARMS:

@@ -1,8 +1,8 @@
 """What the kit against wrong labels and rare classes is worth where the fault is known, because it was planted.
 
     python scripts/noise_bench.py          # writes docs/noise.json and docs/noise.md; minutes on two cores
-    python scripts/noise_bench.py search   # the settings that were tried, on dev and other seeds
-    python scripts/noise_bench.py page     # the page again, from docs/noise.json; also: clean, noisy, skewed
+    python scripts/noise_bench.py search search_skewed search_mirrored   # settings that were tried, dev, other seeds
+    python scripts/noise_bench.py page     # the page again, from docs/noise.json; also each section by its name
     python scripts/noise_bench.py noisy --methods=ce,elr
 
 Settings were chosen with `search` on dev (300 digits) with the seeds of `SEARCH_SEEDS`; the tables show test (497
@@ -19,8 +19,8 @@ import sys
 from typing import Any
 
 import jax
-from noise_page import PAGE, RECORD, page
-from noise_runs import EPOCHS, MOST, NOISE, SKEW, Change, Found, run
+from noise_page import PAGE, RECORD, TABLES, page
+from noise_runs import DOUBT, EPOCHS, MOST, NOISE, SKEW, VOTES, Change, Found, run
 
 from emojax import files, parallel
 from emojax.config import Config, LossConfig, StageConfig
@@ -57,32 +57,37 @@ def knob(part: str, **knobs: Any) -> Change:
     return change
 
 
-def deferred(config: Config) -> None:
+def deferred(margin: float) -> Change:
     """LDAM on cosines; the last fifth of the run weighs classes by their effective numbers."""
-    config.model.head = "cosine"
-    config.loss = LossConfig(name="ldam", margin=15.0)
-    again = LossConfig(name="ldam", margin=15.0, class_weights="effective", effective_beta=0.99)
-    epochs = config.stages[0].epochs
-    config.stages = (StageConfig(epochs=0.8 * epochs), StageConfig(epochs=0.2 * epochs, loss=again))
+
+    def change(config: Config) -> None:
+        config.model.head = "cosine"
+        config.loss = LossConfig(name="ldam", margin=margin)
+        again = LossConfig(name="ldam", margin=margin, class_weights="effective", effective_beta=0.99)
+        epochs = config.stages[0].epochs
+        config.stages = (StageConfig(epochs=0.8 * epochs), StageConfig(epochs=0.2 * epochs, loss=again))
+
+    return change
 
 
-def retrained(config: Config) -> None:
-    """The last fifth of the run trains a new classifier alone, on classes that are drawn alike.
+def retrained(times: float) -> Change:
+    """The last fifth of the run trains a new classifier alone, on classes that are drawn alike. It starts from nothing
+    and has few updates, so its rate is a multiple of the network's."""
 
-    It starts from nothing and has few updates, so its rate is ten times the network's: on dev 0.003 gave an accuracy of
-    38 %, 0.01 76 %, 0.03 83 %, 0.1 84 % and 0.3 77 %.
-    """
-    epochs = config.stages[0].epochs
-    own = dataclasses.replace(config.schedule, warmup_epochs=0.0)
-    again = StageConfig(
-        epochs=0.2 * epochs,
-        frozen="^(?!head/)",
-        restart="^head/",
-        sampler="balanced",
-        schedule=own,
-        learning_rate=10 * config.optim.learning_rate,
-    )
-    config.stages = (StageConfig(epochs=0.8 * epochs, schedule=own), again)
+    def change(config: Config) -> None:
+        epochs = config.stages[0].epochs
+        own = dataclasses.replace(config.schedule, warmup_epochs=0.0)
+        again = StageConfig(
+            epochs=0.2 * epochs,
+            frozen="^(?!head/)",
+            restart="^head/",
+            sampler="balanced",
+            schedule=own,
+            learning_rate=times * config.optim.learning_rate,
+        )
+        config.stages = (StageConfig(epochs=0.8 * epochs, schedule=own), again)
+
+    return change
 
 
 def plain(config: Config) -> None:
@@ -123,8 +128,28 @@ SKEW_METHODS: dict[str, tuple[str, Change]] = {
     "effective": ("class weights effective, beta 0.99", loss(class_weights="effective", effective_beta=0.99)),
     "sampler": ("balanced sampler", knob("data", sampler="balanced")),
     "logit_adjust": ("logit-adjusted loss, tau 1 (= balanced softmax)", loss(logit_adjust=1.0)),
-    "ldam_drw": ("LDAM with deferred re-weighting", deferred),
-    "crt": ("classifier re-training", retrained),
+    "ldam_drw": ("LDAM, margin 15, with deferred re-weighting", deferred(15.0)),
+    "crt": ("classifier re-training, rate times 30", retrained(30.0)),
+}
+
+FLIPS = knob("augment", flip=0.5)
+MIRRORED_METHODS: dict[str, tuple[str, Change]] = {
+    "ce": ("cross-entropy, mirrored at random", FLIPS),
+    "consistency": ("the same and flip-consistency 100", both(FLIPS, loss(flip_consistency=100.0))),
+}
+
+VOTE_METHODS: dict[str, tuple[str, Change]] = {
+    "one": ("one vote is the label", knob("data", label_column="one")),
+    "majority": ("majority (`data.vote_rule`)", knob("data", vote_rule="majority")),
+    "cross_entropy": ("cross-entropy against the votes", knob("data", vote_rule="cross_entropy")),
+    "multi_target": (
+        "multi-target (`loss.name` too)",
+        both(knob("data", vote_rule="multi_target"), loss(name="multi_target")),
+    ),
+    "draw": (
+        "a label drawn every time (`augment.draw_labels`)",
+        both(knob("data", vote_rule="cross_entropy"), knob("augment", draw_labels=1)),
+    ),
 }
 
 SEARCH: dict[str, tuple[str, Change]] = {
@@ -154,6 +179,17 @@ SEARCH: dict[str, tuple[str, Change]] = {
     "sam 2": ("SAM, rho 2", knob("optim", sam=2.0)),
 }
 """What was tried, with planted noise."""
+SEARCH_SKEWED: dict[str, tuple[str, Change]] = {
+    **{f"ldam {m:g}": (f"LDAM, margin {m:g}, with deferred re-weighting", deferred(m)) for m in (5.0, 15.0, 30.0)},
+    **{f"crt {t:g}": (f"classifier re-training, rate times {t:g}", retrained(t)) for t in (1, 3, 10, 30, 100)},
+}
+SEARCH_MIRRORED: dict[str, tuple[str, Change]] = {
+    "ce": MIRRORED_METHODS["ce"],
+    **{
+        f"consistency {w:g}": (f"the same and flip-consistency {w:g}", both(FLIPS, loss(flip_consistency=w)))
+        for w in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    },
+}
 
 
 def measure(fault: str, methods: dict[str, tuple[str, Change]], seeds: tuple[int, ...], split: str) -> dict[str, Any]:
@@ -173,17 +209,24 @@ SECTIONS: dict[str, tuple[str, dict[str, tuple[str, Change]], tuple[int, ...], s
     "clean": ("", {"ce": NOISE_METHODS["ce"]}, SEEDS, "test"),
     "noisy": ("noise", NOISE_METHODS, SEEDS, "test"),
     "skewed": ("skew", SKEW_METHODS, SEEDS, "test"),
+    "mirrored": ("mirror", MIRRORED_METHODS, SEEDS, "test"),
+    "votes": ("votes", VOTE_METHODS, SEEDS, "test"),
     "search": ("noise", SEARCH, SEARCH_SEEDS, "val"),
+    "search_skewed": ("skew", SEARCH_SKEWED, SEARCH_SEEDS, "val"),
+    "search_mirrored": ("mirror", SEARCH_MIRRORED, SEARCH_SEEDS, "val"),
 }
 """section -> (fault, methods, seeds, split)."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("section", nargs="*", choices=[*SECTIONS, "page"], default=["clean", "noisy", "skewed"])
+    parser.add_argument("section", nargs="*", choices=[*SECTIONS, "page"], default=list(TABLES))
     parser.add_argument("--methods", default="", help="only these of the sections, with commas; the others stay")
     options = parser.parse_args()
     only = options.methods.split(",") if options.methods else None
+    known = {key for section in options.section if section != "page" for key in SECTIONS[section][1]}
+    if unknown := set(only or ()) - known:
+        parser.error(f"--methods: no {', '.join(sorted(unknown))} there; known are {', '.join(sorted(known))}")
     parallel.prepare()
     for section in options.section:
         if section != "page":
@@ -191,8 +234,8 @@ def main() -> None:
             chosen = {key: method for key, method in methods.items() if only is None or key in only}
             found = measure(fault, chosen, seeds, split)
             record: dict[str, Any] = files.parse_json(RECORD.read_bytes()) if RECORD.exists() else {}
-            known = record.get(section, {}) | found
-            record[section] = {key: known[key] for key in methods if key in known}
+            rows = record.get(section, {}) | found
+            record[section] = {key: rows[key] for key in methods if key in rows}
             record["about"] = {
                 "seeds": SEEDS,
                 "search_seeds": SEARCH_SEEDS,
@@ -200,6 +243,8 @@ def main() -> None:
                 "most": MOST,
                 "ratio": SKEW,
                 "epochs": EPOCHS,
+                "votes": VOTES,
+                "doubt": DOUBT,
                 "machine": f"jax {jax.__version__}, {os.cpu_count()} cores",
             }
             files.write_json(RECORD, record)

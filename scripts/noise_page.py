@@ -9,12 +9,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, PAGE = ROOT / "docs/noise.json", ROOT / "docs/noise.md"
 
-CHOSEN = "elr"
-"""What the bar is about: the best on dev of what was not told how many labels are wrong."""
-_TABLES = ("clean", "noisy", "skewed")
+TOLD = ("forget", "coteaching", "elr_forget")
+"""Methods that are told the share of wrong labels, which nobody knows of real data: no bar is about them."""
+TABLES = ("clean", "noisy", "skewed", "mirrored", "votes")
 BARS = {
     "plain": ("plain cross-entropy loses more than 6 points by 20 % wrong labels", 6.0),
-    "kit": ("the kit loses less than 3: early-learning regularisation, the best on dev", 3.0),
+    "kit": ("the kit loses less than 3, by what was best on dev without being told how many are wrong: {}", 3.0),
     "shift": ("the post-hoc shift of the prior gains at least 3 points mean-class at 20:1", 3.0),
 }
 
@@ -30,10 +30,17 @@ def losses(record: dict[str, Any]) -> dict[str, float]:
     return {method: clean - mean(record["noisy"], method, "accuracy") for method in record["noisy"]}
 
 
+def chosen(record: dict[str, Any]) -> str:
+    """The method of the kit that was best on dev, of those that are not told too much."""
+    dev = {found["title"]: mean(record["search"], key, "accuracy") for key, found in record["search"].items()}
+    open_to = [method for method, found in record["noisy"].items() if method not in TOLD and found["title"] in dev]
+    return max(open_to, key=lambda method: dev[record["noisy"][method]["title"]])
+
+
 def bars(record: dict[str, Any]) -> dict[str, tuple[float, bool]]:
     """{bar: (what was measured, whether it is reached)}."""
     lost = losses(record)
-    best = lost[CHOSEN]
+    best = lost[chosen(record)]
     gain = mean(record["skewed"], "ce", "shifted") - mean(record["skewed"], "ce", "mean_class")
     found = {"plain": (lost["ce"], lost["ce"] > BARS["plain"][1]), "kit": (best, best < BARS["kit"][1])}
     return found | {"shift": (gain, gain >= BARS["shift"][1])}
@@ -42,10 +49,11 @@ def bars(record: dict[str, Any]) -> dict[str, tuple[float, bool]]:
 def page(record: dict[str, Any]) -> str:
     """The page of what was measured so far."""
     parts = [_INTRO]
-    if all(part in record for part in _TABLES):
-        parts += [_bars(record), _noise(record), _skew(record), _about(record)]
-    if "search" in record:
-        parts.append(_search(record))
+    if all(part in record for part in (*TABLES, *_SEARCHES)):
+        parts += [_bars(record), _noise(record), _skew(record), _mirrored(record), _votes(record), _about(record)]
+        seeds = ", ".join(map(str, record["about"]["search_seeds"]))
+        parts.append(f"## Settings that were tried, on dev, seeds {seeds}")
+        parts += [_search(record, part, *about) for part, about in _SEARCHES.items()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,8 +69,10 @@ def _table(titles: list[str], rows: list[list[str]]) -> str:
 
 
 def _bars(record: dict[str, Any]) -> str:
+    best = record["noisy"][chosen(record)]["title"]
     rows = [
-        [BARS[key][0], f"{value:.1f}", "yes" if reached else "**no**"] for key, (value, reached) in bars(record).items()
+        [BARS[key][0].format(best), f"{value:.1f}", "yes" if reached else "**no**"]
+        for key, (value, reached) in bars(record).items()
     ]
     return _table(["what was to be shown", "points", "reached"], rows)
 
@@ -94,13 +104,29 @@ def _skew(record: dict[str, Any]) -> str:
     return f"{title}\n\n" + _table(["method", "test accuracy, %", "mean-class, %", "after the shift", "s a run"], rows)
 
 
+def _mirrored(record: dict[str, Any]) -> str:
+    title = "## The same share is wrong, and every other digit is mirrored"
+    return f"{title}\n\n{_accuracies(record['mirrored'])}\n\n{_FLIPS}"
+
+
+def _votes(record: dict[str, Any]) -> str:
+    about = record["about"]
+    told = _CROWD.format(votes=about["votes"], doubt=100 * about["doubt"])
+    return f"## Votes of a crowd\n\n{told}\n\n{_accuracies(record['votes'])}"
+
+
+def _accuracies(part: dict[str, Any]) -> str:
+    rows = [[found["title"], _cell(found["runs"], "accuracy"), _seconds(found["runs"])] for found in part.values()]
+    return _table(["method", "test accuracy, %", "s a run"], rows)
+
+
 def _seconds(runs: list[dict[str, Any]]) -> str:
     return f"{statistics.mean(run['seconds'] for run in runs):.0f}"
 
 
 def _about(record: dict[str, Any]) -> str:
     about = record["about"]
-    seconds = [run["seconds"] for part in _TABLES for found in record[part].values() for run in found["runs"]]
+    seconds = [run["seconds"] for part in TABLES for found in record[part].values() for run in found["runs"]]
     seeds = ", ".join(map(str, about["seeds"]))
     return (
         f"Seeds {seeds}; mean ± standard deviation. {len(seconds)} runs of {about['epochs']:g} epochs took "
@@ -110,12 +136,24 @@ def _about(record: dict[str, Any]) -> str:
     )
 
 
-def _search(record: dict[str, Any]) -> str:
-    rows = [[found["title"], _cell(found["runs"], "accuracy")] for found in record["search"].values()]
-    seeds = ", ".join(map(str, record["about"]["search_seeds"]))
-    return f"## Settings that were tried, on dev, seeds {seeds}\n\n" + _table(["setting", "dev accuracy, %"], rows)
+_SEARCHES = {
+    "search": ("wrong labels", "accuracy"),
+    "search_skewed": ("rare classes", "mean_class"),
+    "search_mirrored": ("wrong labels, mirrored", "accuracy"),
+}
+"""section of the record -> (its fault, which number was looked at)."""
 
 
+def _search(record: dict[str, Any], part: str, fault: str, key: str) -> str:
+    rows = [[found["title"], _cell(found["runs"], key)] for found in record[part].values()]
+    return _table([f"setting, {fault}", f"dev {key.replace('_', '-')}, %"], rows)
+
+
+_FLIPS = """The network is to see a digit and its mirror image as one class. Both methods mirror at random in training;
+flip-consistency, its weight the largest that the knob takes, also asks for the same answer to both."""
+_CROWD = """Every training picture has {votes} votes, each of them with a probability of 0 to {doubt:.0f} %, drawn for
+the picture, for a second class. The modes of FER+ (Barsoum et al. 2016, arXiv:1608.01041), as their knobs alone set
+them: majority leaves pictures out on which not more than half agree. Nothing was searched for here."""
 _TOLD = """Small-loss selection and co-teaching are told the share of wrong labels, which is not known of real data, so
 their numbers flatter. The others are not told."""
 _INTRO = """# Wrong labels and rare classes
@@ -127,5 +165,5 @@ The pictures are scikit-learn's digits: 8 x 8 grey pixels, 10 classes, cut once 
 settings were chosen (dev, with other seeds and so other planted faults) and 497 for the tables (test). Dev and test are
 clean and balanced. The network is a ResNet of 2 blocks that learns any label by heart; no run chooses a
 checkpoint, so what is judged are last weights. Digits are no faces, and their faults have no pattern as those of people
-have: the tables say that the parts do what they are meant for, and not how much they gain elsewhere. Flip-consistency
-is not here: a mirrored digit is no digit."""
+have: the tables say that the parts do what they are meant for, and not how much they gain elsewhere. Nothing
+was searched for label smoothing, class weights, the sampler, the logit-adjusted loss and votes."""

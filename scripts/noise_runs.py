@@ -29,6 +29,8 @@ NOISE = 0.2
 """Share of training labels that become another class, each as likely."""
 MOST, SKEW = 60, 20
 """Images of the most frequent class, and how many times those of the rarest; in between by equal ratios."""
+VOTES, DOUBT = 10, 0.6
+"""Votes for every training image, and the largest probability that one is for its second class, uniform from 0."""
 
 Change = Callable[[Config], None]
 """A method: what it changes in the base config."""
@@ -39,7 +41,7 @@ def base(epochs: float) -> Config:
     return Config(
         image_size=8,
         batch_size=50,
-        data=DataConfig(format="npz", leak_check=0),
+        data=DataConfig(format="npz", classes=tuple(map(str, range(CLASSES))), leak_check=0),
         model=ModelConfig(name="resnet18", stem="small", depths=(1, 1), widths=(16, 32)),
         loss=LossConfig(),
         optim=OptimConfig(learning_rate=3e-3, weight_decay=1e-4),
@@ -76,15 +78,40 @@ def skewed(label: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(rows))
 
 
+def voted(label: np.ndarray, seed: int) -> np.ndarray:
+    """[N, CLASSES]: `VOTES` votes for every image, some of them for another class, the same one for all of an image."""
+    rng = np.random.default_rng([seed, 3])
+    other = (label + rng.integers(1, CLASSES, len(label))) % CLASSES
+    doubt = rng.binomial(VOTES, rng.uniform(0, DOUBT, len(label)))
+    classes = np.eye(CLASSES, dtype=np.float32)
+    return classes[label] * (VOTES - doubt)[:, None] + classes[other] * doubt[:, None]
+
+
+def one_of(votes: np.ndarray, seed: int) -> np.ndarray:
+    """The label by one of an image's votes."""
+    until = np.cumsum(votes, 1) / votes.sum(1, keepdims=True)
+    return (np.random.default_rng([seed, 4]).random((len(votes), 1)) < until).argmax(1)
+
+
 def planted(fault: str, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The data with a fault in their training split: "", "noise" or "skew"."""
+    """The data with a fault in their training split: "", "noise", "skew", "votes", or "mirror": noise, and every other
+    image of all splits is mirrored."""
     splits = digits()
+    if fault == "mirror":
+        splits = {
+            name: (np.where(np.arange(len(image))[:, None, None] % 2 == 1, image[:, :, ::-1], image), label)
+            for name, (image, label) in splits.items()
+        }
     image, label = splits["train"]
-    if fault == "noise":
+    if fault in ("noise", "mirror"):
         splits["train"] = image, noisy(label, seed)
     elif fault == "skew":
         rows = skewed(label, seed)
         splits["train"] = image[rows], label[rows]
+    elif fault == "votes":
+        agreed = VOTES * np.eye(CLASSES, dtype=np.float32)
+        splits = {name: (image, agreed[label]) for name, (image, label) in splits.items()}
+        splits["train"] = image, voted(label, seed)
     return splits
 
 
@@ -108,7 +135,8 @@ def run(fault: str, change: Change, *, seed: int, split: str, epochs: float = EP
         config.data.path = str(Path(folder) / "digits.npz")
         arrays = {}
         for name, (image, label) in planted(fault, seed).items():
-            arrays |= {f"{name}_image": image, f"{name}_label": label}
+            one = label if label.ndim == 1 else one_of(label, seed)
+            arrays |= {f"{name}_image": image, f"{name}_label": label, f"{name}_one": one}
         np.savez(config.data.path, **arrays)
         found = _trained(validate(config), split)
     prior = class_weights.effective_mass(found[1], sampler="shuffle", weight=None)

@@ -230,6 +230,7 @@ def test_sce_by_hand():
     # Reverse: -(1 - p_y) A for a single class; alpha CE + reverse RCE.
     assert value([1, 0, 0], name="sce", alpha=0.1, reverse=2.0) == pytest.approx(0.1 * LN2 + 2.0 * 0.5 * 4)
     assert value([1, 0, 0], name="sce", alpha=1.0, reverse=1.0, log_zero=-6.0) == pytest.approx(LN2 + 0.5 * 6)
+    assert value([1, 0, 0], name="sce", alpha=1.0, reverse=1.0, log_zero=-100.0) == pytest.approx(LN2 + 0.5 * 100)
     ce = 0.5 * LN2 + 0.5 * 2 * LN2
     reverse = 0.75 * LN2 + 0.25 * 4
     assert value([0.5, 0.5, 0], name="sce", alpha=1.0) == pytest.approx(ce + reverse)

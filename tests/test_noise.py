@@ -15,6 +15,7 @@ from emojax import (
     models,
     noise,
     objective,
+    opening,
     optim,
     parallel,
     paths,
@@ -99,10 +100,10 @@ def test_divergence_by_hand():
     assert np.all(np.isfinite(slope))
 
 
-def judged(config, *, weight=ONES, at=0, class_weight=None, **parts):
+def judged(config, *, weight=ONES, at=0, start=0, class_weight=None, **parts):
     output = ModelOutput(LOGITS, jnp.zeros((4, 2)), (), parts.pop("importance", None), parts.pop("twins", ()))
     seen = step.Seen(output, parts.pop("mirrored", None), None, LABEL, weight, parts.pop("target", None), jnp.int32(at))
-    made = objective.make(config, class_weight=class_weight, mass=None, teaching=None, per_epoch=10.0)
+    made = objective.make(config, class_weight=class_weight, mass=None, teaching=None, per_epoch=10.0, start=start)
     return made(seen)
 
 
@@ -129,6 +130,8 @@ def test_the_objective_forgets_large_losses_more_and_more():
     kept = [judged(config, at=at).terms[0][1].tolist() for at in (0, 10, 20, 40)]
     # CE: 0.22, 0.92, 2.30, 0.69
     assert kept == [[1, 1, 1, 1], [1, 1, 0, 1], [1, 0, 0, 1], [1, 0, 0, 1]]
+    again = [judged(config, at=at, start=30).terms[0][1].tolist() for at in (30, 40, 50)]
+    assert again == kept[:3], "a network that starts anew has no losses to go by yet"
 
 
 def test_class_weights_make_no_label_doubtful():
@@ -174,6 +177,8 @@ def test_scn_in_the_objective():
         ({"model": ModelConfig(importance=1)}, r"config\.model\.importance: expected 0 where no loss has importance"),
         ({"loss": LossConfig(relabel=0.2)}, r"config\.loss\.relabel: expected 0 without importance"),
         ({"stages": (StageConfig(restart="^head"),)}, r"config\.stages\[0\]\.restart: expected ''"),
+        ({"loss": LossConfig(regulariser="entropy")}, r"config\.loss\.regulariser_weight: expected more than 0 with"),
+        ({"loss": LossConfig(regulariser_weight=0.1)}, r"config\.loss\.regulariser_weight: expected more than 0 with"),
         (
             {"stages": (StageConfig(), StageConfig(restart=".", distill=1))},
             r"config\.stages\[1\]\.restart: expected '' in a stage that distils from ema",
@@ -375,6 +380,35 @@ def test_classifier_retraining(folder, mesh):
     after = stepped(parts, [some_batch()], state, stage=1)
     leaves_equal(body, (after.params["stage1"], after.model_state))
     assert not np.array_equal(after.params["head"]["dense"]["kernel"], drawn)
+
+
+def test_a_network_that_starts_anew_forgets_what_the_old_one_predicted(folder, mesh):
+    loss = LossConfig(elr=3.0, forget=0.4, forget_epochs=1.0)
+    again = StageConfig(epochs=1, restart=".")
+    parts = built(folder, mesh, norm=True, loss=loss, stages=(StageConfig(epochs=1), again, StageConfig(epochs=1)))
+    assert [stage.anew for stage in parts.stages] == [0, parts.stages[1].start, parts.stages[1].start]
+    state = stepped(parts, [some_batch(seed=seed) for seed in range(parts.stages[0].stop)])
+    assert float(jnp.abs(state.memory["target"]).sum()) > 0
+    state = transitions.entered(parts, parts.stages[1], state, None)
+    assert float(jnp.abs(state.memory["target"]).sum()) == 0
+    assert float(jnp.abs(stepped(parts, [some_batch()], state, stage=1).memory["target"]).sum()) > 0
+
+
+def test_the_start_of_a_run_tells_that_two_corrections_meet(folder, mesh):
+    """Each of them alone makes classes of 60, 20 and 3 images weigh alike; both together turn them round."""
+    loss = LossConfig(logit_adjust=1.0, class_weights="balanced")
+    parts = dataclasses.replace(built(folder, mesh, norm=True, loss=loss), class_mass=np.array([60.0, 20.0, 3.0]))
+    ((key, told),) = opening._class_mass(parts).items()
+    assert key == "class mass, sampler shuffle, weights balanced, logit adjustment 1"
+    weight = np.array([1 / 60, 1 / 20, 1 / 3])
+    assert [f"{100 * x:.1f}%" for x in weight / weight.sum()] == [part.split()[-1] for part in told.split(", ")]
+
+
+def test_what_starts_anew_must_learn():
+    again = StageConfig(epochs=1, restart="^head/", frozen="^head/")
+    config = validate(Config(stages=(StageConfig(epochs=1), again)))
+    with pytest.raises(ConfigError, match=r"config\.stages\[1\]\.restart: '\^head/' matches head/.*, which is frozen"):
+        wiring.check_model(config)
 
 
 def test_deferred_re_weighting_is_two_stages():
