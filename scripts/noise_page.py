@@ -131,6 +131,7 @@ def _about(record: dict[str, Any]) -> str:
     return (
         f"Seeds {seeds}; mean ± standard deviation. {len(seconds)} runs of {about['epochs']:g} epochs took "
         f"{sum(seconds) / 60:.0f} minutes ({about['machine']}), compiling and the machine's other work included. "
+        "LDAM, classifier re-training, mirrored digits and votes were measured on a slower machine than the rest. "
         "Another number of cores rounds otherwise, and a run that learns wrong labels by heart may come to another "
         "percent."
     )
