@@ -4,7 +4,7 @@
 
 FOLDER holds train.parquet and val.parquet (columns image, label), or train/CLASS/*.png and val/CLASS/*.png. A boolean
 column dup_of_train, where there is one, makes the report show the accuracy without images that training has seen.
-A quarter of an hour on two CPU cores with fast bfloat16 products, without them up to four times as long; what was
+A quarter of an hour on two CPU cores with fast bfloat16 products, without them several times as long; what was
 measured is in docs/fer2013.md.
 """
 

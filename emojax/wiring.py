@@ -203,7 +203,7 @@ def train_step(parts: Parts, stage: Stage) -> tuple[step.Step, bool]:
 
     Stages that differ in nothing but their data share one.
     """
-    key = (stage.frozen, stage.stored, stage.distill, str(stage.loss), stage.anew)
+    key = (stage.frozen, stage.stored, stage.distill, str(stage.loss), stage.loss.forget and stage.anew)
     new = (*key, stage.image_size) not in parts.compiled
     if key not in parts.compiled:
         parts.compiled[key] = _compile(parts, stage)

@@ -9,7 +9,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, PAGE = ROOT / "docs/noise.json", ROOT / "docs/noise.md"
 
-TOLD = ("forget", "coteaching", "elr_forget")
+TOLD_THE_SHARE = ("forget", "coteaching", "elr_forget")
 """Methods that are told the share of wrong labels, which nobody knows of real data: no bar is about them."""
 TABLES = ("clean", "noisy", "skewed", "mirrored", "votes")
 BARS = {
@@ -33,7 +33,9 @@ def losses(record: dict[str, Any]) -> dict[str, float]:
 def chosen(record: dict[str, Any]) -> str:
     """The method of the kit that was best on dev, of those that are not told too much."""
     dev = {found["title"]: mean(record["search"], key, "accuracy") for key, found in record["search"].items()}
-    open_to = [method for method, found in record["noisy"].items() if method not in TOLD and found["title"] in dev]
+    open_to = [
+        method for method, found in record["noisy"].items() if method not in TOLD_THE_SHARE and found["title"] in dev
+    ]
     return max(open_to, key=lambda method: dev[record["noisy"][method]["title"]])
 
 
