@@ -17,7 +17,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from emojax import paths
 from emojax.checkpoint_meta import Meta, digests
-from emojax.errors import CheckpointError, DamagedError, FullError, full
+from emojax.errors import CheckpointError, DamagedError, FullError, PeerError, full, refused
 from emojax.files import parse_json, sync_folder, write_json
 from emojax.types import Tree
 
@@ -73,7 +73,14 @@ def wait(manager: ocp.CheckpointManager, folder: Path, *, close: bool = False) -
 
 
 def _unwritten(folder: Path, error: Exception) -> CheckpointError:
-    return full(error) or CheckpointError(f"{folder}: a checkpoint could not be written: {_brief(error)}")
+    """`error` in words. What the processes of a job write together fails in all of them when one dies, which no library
+    tells apart from other errors; `launch` then starts them again."""
+    if found := full(error):
+        return found
+    told = f"{folder}: a checkpoint could not be written"
+    if jax.process_count() > 1 and not refused(error):
+        return PeerError(f"{told}, perhaps because another process of this job has died: {_brief(error)}")
+    return CheckpointError(f"{told}: {_brief(error)}")
 
 
 def _require_space(folder: Path, size: int) -> None:

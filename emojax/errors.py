@@ -20,12 +20,13 @@ EXIT_CODES = {
     6: "every checkpoint of the run is damaged",
     7: "the disk is full, or a quota or file-size limit reached; what was saved before is whole",
     8: "an export failed its comparison with the model; nothing was written",
+    9: "a checkpoint needs all processes of the job, and another one seems to be lost; start all of them again",
     130: "stopped by Ctrl-C, with everything saved",
     143: "stopped by SIGTERM, with everything saved",
 }
 """What the exit codes of every command mean; a process that is killed otherwise ends as the system has it."""
 
-FINAL = frozenset(EXIT_CODES) - {1}
+FINAL = frozenset(EXIT_CODES) - {1, 9}
 """Codes after which the same command, started again at once, would end the same, or is not wanted."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -70,6 +71,12 @@ class FullError(CheckpointError):
     """Nothing more can be written. What was saved is whole; the same command goes on once there is room."""
 
     exit_code = 7
+
+
+class PeerError(CheckpointError):
+    """A checkpoint could not be written together with the other processes of the job, one of which may have died."""
+
+    exit_code = 9
 
 
 class ExportError(EmojaxError):

@@ -5,7 +5,9 @@ import errno
 import re
 import subprocess
 import sys
+import types
 
+import jax
 import numpy as np
 import pytest
 import stored_models
@@ -14,7 +16,7 @@ from PIL import Image
 from test_checkpoint import META, make_state
 from test_pretrained import own_file
 
-from emojax import checkpoint_list, cli, main, workdir
+from emojax import checkpoint_list, checkpoint_store, cli, main, workdir
 from emojax.checkpoint import Checkpointer
 from emojax.cli import launch, runs
 from emojax.config import CheckpointConfig, ModelConfig
@@ -88,8 +90,32 @@ def lost(monkeypatch, tmp_path):
             return error.exit_code
 
 
+def lost_peer(monkeypatch, tmp_path):
+    """As Gloo has it when the other process dies while both write."""
+    told = "UNKNOWN: Gloo AllGather failed: Read error [127.0.0.1]:58755: Connection reset by peer"
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    manager = types.SimpleNamespace(wait_until_finished=raising(ValueError(told)))
+    try:
+        checkpoint_store.wait(manager, tmp_path)
+    except EmojaxError as error:
+        assert "another process" in str(error) and "Connection reset" in str(error)
+        return error.exit_code
+
+
+def refused_in_a_job(monkeypatch, tmp_path):
+    """What the system refuses is refused again when all processes start again."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    manager = types.SimpleNamespace(wait_until_finished=raising(PermissionError(errno.EACCES, "denied", "x")))
+    try:
+        checkpoint_store.wait(manager, tmp_path)
+    except EmojaxError as error:
+        return error.exit_code
+
+
 CASES = {
     "an export that differs": (8, export_that_differs),
+    "a lost process": (9, lost_peer),
+    "a folder that is refused, in a job": (3, refused_in_a_job),
     "done": (0, lambda monkeypatch, tmp_path: cli.main(["--version"])),
     "a knob": (2, no_knob),
     "no such data": (2, no_data),
@@ -175,6 +201,11 @@ def test_launch_starts_again_after_crashes_only(monkeypatch):
         monkeypatch.setattr(launch, "_job", lambda *_, code=code, began=began, **__: began.append(1) or code)
         assert launch.main(["--processes=1", "--restarts=1", "--", "train"]) == code
         assert len(began) == (1 if code in FINAL else 2), code
+
+
+def test_the_killed_one_is_the_cause_of_what_ends_with_it():
+    for codes, found in (([9, -9], 137), ([3, -9], 137), ([9, None], 9), ([0, -6], 134), ([2, -6], 2), ([0, 0], 0)):
+        assert launch._first_failure(codes) == found
 
 
 def test_verbs_that_start_runs_hand_their_code_on(monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ each time, all of them go on from the last checkpoint, at most --restarts times.
 processes save the same update and end; those that have not after --grace seconds are killed, as by a third signal.
 Where this command itself is killed, the processes get a SIGTERM (Linux).
 
-Exit codes: those of `emojax`. 2 to 7, which mean that a person is needed, and 130 and 143 end the job at once. Any
+Exit codes: those of `emojax`. 2 to 8, which mean that a person is needed, and 130 and 143 end the job at once. Any
 other is the code of the process that failed first in the last attempt, 128 + N where signal N killed it.
 """
 
@@ -137,8 +137,10 @@ def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _first_failure(codes: list[int | None]) -> int:
-    """The code of one that failed, 128 + N for signal N as in shells; 0 where none did."""
+    """The code of one that failed, 128 + N for signal N as in shells; 0 where none did. A killed one comes first:
+    no process does that to itself, but the others fail because of it, perhaps before anyone looks."""
     failed = next((code for code in codes if code), 0)
+    failed = -signal.SIGKILL if -signal.SIGKILL in codes else failed
     return 128 - failed if failed < 0 else failed
 
 

@@ -1,6 +1,7 @@
 """Two processes of one training, one of which is killed: `emojax launch` brings both back, and nothing is lost."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 import time
@@ -36,7 +37,8 @@ def test_one_of_two_is_killed(tmp_path):
         found = subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True, check=True)
         subprocess.run(["kill", "-KILL", found.stdout.split()[-1]], check=True)
         _, told = job.communicate(timeout=300)
-    assert job.returncode == 0 and b"ended with 137; starting all again" in told, told.decode()
+    # 9: the other one failed at a checkpoint that both were writing, before the killed one was seen.
+    assert job.returncode == 0 and re.search(rb"ended with (137|9); starting all again", told), told.decode()
     assert same(tmp_path / "run", tmp_path / "alone") == []
 
 
