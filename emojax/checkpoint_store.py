@@ -15,7 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from emojax import paths
+from emojax import parallel, paths
 from emojax.checkpoint_meta import Meta, digests
 from emojax.errors import CheckpointError, DamagedError, FullError, PeerError, full, refused
 from emojax.files import parse_json, sync_folder, write_json
@@ -78,7 +78,7 @@ def _unwritten(folder: Path, error: Exception) -> CheckpointError:
     if found := full(error):
         return found
     told = f"{folder}: a checkpoint could not be written"
-    if jax.process_count() > 1 and not refused(error):
+    if parallel.process()[1] > 1 and not refused(error):
         return PeerError(f"{told}, perhaps because another process of this job has died: {_brief(error)}")
     return CheckpointError(f"{told}: {_brief(error)}")
 
@@ -163,7 +163,7 @@ def broken(folder: Path, *, committed: int | None = None) -> list[int]:
     """Steps of complete checkpoints whose rank cannot be read: with one of these, Orbax opens none. And `committed`, if
     it has lost its commit marker: Orbax would remove it.
 
-    What a killed process has left half written has no commit marker; it is no checkpoint, and Orbax removes it.
+    What a killed process has left half written has no commit marker; it is no checkpoint, and is removed.
     """
     if not folder.is_dir():
         return []
@@ -199,15 +199,25 @@ def manager(
     options = ocp.CheckpointManagerOptions(
         best_fn=lambda metrics: rank_key(metrics)[0],
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_last), best]),
-        cleanup_tmp_directories=not read_only,
+        cleanup_tmp_directories=False,  # see _remove_unfinished
         todelete_subdir=None if read_only else _REMOVED,
         read_only=read_only,
         **_commit_by_marker(),
     )
     try:
+        if not read_only and parallel.is_main():
+            _remove_unfinished(workdir / folder)
         return ocp.CheckpointManager((workdir / folder).resolve(), options=options, handler_registry=_handlers())
     except OSError as error:
         raise full(error) or CheckpointError(f"{workdir / folder}: cannot be used: {error.strerror}") from error
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Deletes what a killed process has left half written or half deleted. Orbax, when asked to, deletes whatever has
+    no commit marker, beside the run: also a checkpoint that was set aside because it has lost its own."""
+    for step in set(steps_in(folder)) - set(complete(folder)):
+        shutil.rmtree(folder / str(step))
+    sweep(folder)
 
 
 def _commit_by_marker() -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Test-wide settings: two CPU devices, so that every test of the step is also a test of data parallelism."""
 
+import io
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
+from PIL import Image
 
 jax.config.update("jax_num_cpu_devices", 2)
 
@@ -30,6 +33,41 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+from emojax import figures  # noqa: E402 - after the hook
+
+DRAWN = {
+    "test_bench",
+    "test_crossing",
+    "test_decision",
+    "test_faces",
+    "test_fer2013_page",
+    "test_intervals",
+    "test_label_errors",
+    "test_plots",
+    "test_postprocess",
+    "test_probe",
+    "test_report",
+    "test_report_html",
+    "test_slices",
+    "test_writers",
+}
+"""Files whose tests look at figures, or might."""
+PIXELS = np.zeros((8, 8, 3), np.uint8)
+with io.BytesIO() as _file:
+    Image.fromarray(PIXELS).save(_file, "png")
+    BLACK = _file.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def figures_are_not_rendered(request, monkeypatch):
+    """In the other files figures are made, and one small picture stands for all of them: to render those of a report
+    takes a third of the time of a training on tiny pictures."""
+    if request.path.stem in DRAWN:
+        return
+    monkeypatch.setattr(figures, "png", lambda figure: BLACK)
+    monkeypatch.setattr(figures, "svg", lambda figure, name, *, colours: '<svg viewBox="0 0 8 8"></svg>')
+    monkeypatch.setattr(figures, "pixels", lambda figure: PIXELS.copy())
 
 
 def shared_data() -> Path | None:

@@ -143,6 +143,9 @@ def test_a_lost_marker_is_damage_and_no_unfinished_write(tmp_path, stopped, pict
     finish(small(pictures), run)
     told = capsys.readouterr().err
     assert "checkpoints/6 is damaged; set aside as damaged-6" in told and "Going on after step 4" in told
+    names = {path.relative_to(run / "checkpoints/damaged-6") for path in (run / "checkpoints/damaged-6").rglob("*")}
+    kept = {path.relative_to(stopped / "checkpoints/6") for path in (stopped / "checkpoints/6").rglob("*")}
+    assert {str(name) for name in kept - names} == {"commit_success.txt"}, "what was set aside is not as it was"
     assert same(run, alone) == []
     assert cli.main(["checkpoints", "verify", f"--workdir={run}"]) == 0
     only = copy(stopped, tmp_path / "only")
