@@ -61,8 +61,8 @@ with io.BytesIO() as _file:
 
 @pytest.fixture(autouse=True)
 def figures_are_not_rendered(request, monkeypatch):
-    """In the other files figures are made, and one small picture stands for all of them: to render those of a report
-    takes a third of the time of a training on tiny pictures."""
+    """In the other files figures are made, and one small picture stands for all of them: to render those of reports
+    took a quarter of the time of tests/test_train.py."""
     if request.path.stem in DRAWN:
         return
     monkeypatch.setattr(figures, "png", lambda figure: BLACK)

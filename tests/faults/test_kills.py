@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize(
-    ("section", "count"), [("kills", 20), ("interpreters", 2), ("signals", 5), ("flips", 6), ("memory", 4)]
+    ("section", "count"), [("kills", 20), ("interpreters", 2), ("signals", 5), ("flips", 4), ("memory", 4)]
 )
 def test_campaign(tmp_path, section, count):
     out = tmp_path / "out.json"

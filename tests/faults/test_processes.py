@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def launched(recipe, run):
-    command = [sys.executable, "-m", "emojax.cli", "launch", "--processes=2", "--restarts=1", "--", "train"]
+    command = [sys.executable, "-m", "emojax.cli", "launch", "--processes=2", "--", "train"]
     return subprocess.Popen(
         [*command, f"--config={recipe}", f"--workdir={run}"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
