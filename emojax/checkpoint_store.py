@@ -17,7 +17,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from emojax import parallel, paths
 from emojax.checkpoint_meta import Meta, digests
-from emojax.errors import CheckpointError, DamagedError, FullError, PeerError, full, refused
+from emojax.errors import CheckpointError, DamagedError, FullError, PeerError, full, of_a_file
 from emojax.files import parse_json, sync_folder, write_json
 from emojax.types import Tree
 
@@ -78,7 +78,7 @@ def _unwritten(folder: Path, error: Exception) -> CheckpointError:
     if found := full(error):
         return found
     told = f"{folder}: a checkpoint could not be written"
-    if parallel.process()[1] > 1 and not refused(error):
+    if parallel.process()[1] > 1 and not of_a_file(error):
         return PeerError(f"{told}, perhaps because another process of this job has died: {_brief(error)}")
     return CheckpointError(f"{told}: {_brief(error)}")
 
@@ -145,7 +145,8 @@ class Record:
 
 def steps_in(folder: Path) -> list[int]:
     """The steps for which there is a folder, complete or not."""
-    return sorted(int(path.name) for path in folder.glob("[0-9]*") if re.fullmatch("[0-9]+", path.name))
+    found = (path for path in folder.glob("[0-9]*") if re.fullmatch("0|[1-9][0-9]*", path.name) and path.is_dir())
+    return sorted(int(path.name) for path in found)
 
 
 def complete(folder: Path) -> list[int]:
@@ -161,16 +162,16 @@ def replaced(folder: Path) -> list[tuple[int, Path]]:
 
 def broken(folder: Path, *, committed: int | None = None) -> list[int]:
     """Steps of complete checkpoints whose rank cannot be read: with one of these, Orbax opens none. And `committed`, if
-    it has lost its commit marker: Orbax would remove it.
+    it or one before it has lost its commit marker: these were complete, and would be removed.
 
-    What a killed process has left half written has no commit marker; it is no checkpoint, and is removed.
+    What a killed process has left half written has no commit marker either; it is newer, no checkpoint, and is removed.
     """
     if not folder.is_dir():
         return []
     found, rewritten = [], [step for step, _ in replaced(folder)]
     for step in steps_in(folder):
         if not (folder / str(step) / _MARKER).exists():
-            found += [step] if step == committed and step not in rewritten else []
+            found += [step] if committed is not None and step <= committed and step not in rewritten else []
             continue
         try:
             parse_json((folder / str(step) / "metrics/metrics").read_bytes())["rank"]
@@ -213,10 +214,12 @@ def manager(
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Deletes what a killed process has left half written or half deleted. Orbax, when asked to, deletes whatever has
-    no commit marker, beside the run: also a checkpoint that was set aside because it has lost its own."""
-    for step in set(steps_in(folder)) - set(complete(folder)):
-        shutil.rmtree(folder / str(step))
+    """Deletes what a killed process has left half written. Orbax, when asked to, deletes whatever has no commit marker,
+    in a thread: also a checkpoint that was set aside because it has lost its own. What cannot be deleted stays: Orbax
+    deletes a half-written checkpoint anyway before it writes that step again."""
+    unfinished = set(steps_in(folder)) - set(complete(folder))
+    for path in (*(folder / str(step) for step in unfinished), *folder.glob("*.orbax-checkpoint-tmp*")):
+        shutil.rmtree(path, ignore_errors=True)
     sweep(folder)
 
 

@@ -34,6 +34,7 @@ _REFUSED = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
     errno.ENAMETOOLONG,
 }  # fmt: skip
+_FILE_TEXTS = ("EACCES", "EROFS", "Permission denied", "Read-only file system", "Input/output error")
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large", "ENOSPC")
 
 
@@ -132,6 +133,15 @@ def refused(error: BaseException) -> EmojaxError | None:
     if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
         return EmojaxError(f"{error.filename}: cannot be read or written here: {error.strerror}")
     return None
+
+
+def of_a_file(error: BaseException) -> bool:
+    """Whether the system has refused a file, as `error` or one of its causes tells: the network has no part in that."""
+    return any(
+        (isinstance(cause, OSError) and cause.errno and not isinstance(cause, ConnectionError | TimeoutError))
+        or any(text in str(cause) for text in _FILE_TEXTS)
+        for cause in _causes(error)
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -49,7 +49,8 @@ while kill -0 "$step" 2>/dev/null; do # the signal has ended `wait`, not the tra
   wait "$step" || code=$?
 done
 
-# 2 to 7 mean that a person is needed (emojax --help): once more would end the same.
+# 2 to 8 mean that a person is needed (emojax --help): once more would end the same. Nor again and again after a crash, or
+# 9, which a lost process leaves behind: SLURM itself requeues a job whose node has failed.
 if [ "$code" -eq 143 ] || { [ "$stopped" -eq 1 ] && [ "$code" -ge 128 ]; }; then
   echo "slurm_train: ended with $code after a signal, into the queue again: it goes on from the last checkpoint" >&2
   scontrol requeue "$SLURM_JOB_ID"

@@ -190,9 +190,13 @@ def test_every_flipped_bit_in_the_arrays_is_noticed(tmp_path):
 
 
 def test_a_folder_without_commit_marker_is_no_checkpoint(tmp_path):
-    (tmp_path / "checkpoints/99").mkdir(parents=True)
+    for name in ("99", "8.orbax-checkpoint-tmp", "damaged-7", "mine"):
+        (tmp_path / "checkpoints" / name / "params").mkdir(parents=True)
+    (tmp_path / "checkpoints/5").write_text("a file")
     keeper = Checkpointer(tmp_path, CheckpointConfig())
     assert keeper.latest() is None
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert left == {"damaged-7", "mine", "5"}, "only what is half written goes"
     keeper.save(make_state(), META, rank=1.0)
     assert keeper.latest() == 3
     keeper.close()

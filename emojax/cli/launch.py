@@ -8,7 +8,8 @@ processes save the same update and end; those that have not after --grace second
 Where this command itself is killed, the processes get a SIGTERM (Linux).
 
 Exit codes: those of `emojax`. 2 to 8, which mean that a person is needed, and 130 and 143 end the job at once. Any
-other is the code of the process that failed first in the last attempt, 128 + N where signal N killed it.
+other is the code of the process that failed first in the last attempt, 128 + N where signal N killed it; one that only
+missed another (9) counts as later than that.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from emojax.errors import FINAL, ConfigError
+from emojax.errors import FINAL, ConfigError, PeerError
 
 PROGRAM = [sys.executable, "-m", "emojax.cli"]
 _SAVED = {0, 130, 143}
@@ -125,6 +126,8 @@ def _ended_together(processes: list[subprocess.Popen[bytes]], codes: list[int | 
     first, until = _first_failure(codes), time.monotonic() + GRACE
     while time.monotonic() < until and any(process.poll() is None for process in processes):
         time.sleep(0.05)
+    if first == PeerError.exit_code:  # the one that it missed has ended since
+        first = _first_failure([process.poll() for process in processes])
     _kill(processes)
     return first
 
@@ -137,10 +140,10 @@ def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _first_failure(codes: list[int | None]) -> int:
-    """The code of one that failed, 128 + N for signal N as in shells; 0 where none did. A killed one comes first:
-    no process does that to itself, but the others fail because of it, perhaps before anyone looks."""
-    failed = next((code for code in codes if code), 0)
-    failed = -signal.SIGKILL if -signal.SIGKILL in codes else failed
+    """The code of one that failed, 128 + N for signal N as in shells; 0 where none did. Of several, one that was
+    killed: others fail because of that, before anyone looks. One that missed another comes last."""
+    failed = [code for code in codes if code]
+    failed = min(failed, key=lambda code: (code != -signal.SIGKILL, code == PeerError.exit_code), default=0)
     return 128 - failed if failed < 0 else failed
 
 
