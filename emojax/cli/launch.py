@@ -142,8 +142,8 @@ def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
 def _first_failure(codes: list[int | None]) -> int:
     """The code of one that failed, 128 + N for signal N as in shells; 0 where none did. Of several, one that was
     killed: others fail because of that, before anyone looks. One that missed another comes last."""
-    failed = [code for code in codes if code]
-    failed = min(failed, key=lambda code: (code != -signal.SIGKILL, code == PeerError.exit_code), default=0)
+    failures = [code for code in codes if code]
+    failed = min(failures, key=lambda code: (code != -signal.SIGKILL, code == PeerError.exit_code), default=0)
     return 128 - failed if failed < 0 else failed
 
 
