@@ -71,7 +71,7 @@ def against_torch(name, size):
     with torch.no_grad():
         expected = net.eval()(torch.from_numpy(image).permute(0, 3, 1, 2)).numpy()
     got = ours(ModelConfig(name=name), state, image)
-    assert np.abs(got - expected).max() < 1e-4 * max(1.0, np.abs(expected).max() / 10)
+    assert np.abs(got - expected).max() < 1e-4
 
 
 @pytest.mark.peers
