@@ -1,5 +1,9 @@
 """emojax: image-emotion classifiers in JAX, from a folder of faces to a trained and honestly evaluated model."""
 
+TYPE_CHECKING = False  # type checkers take it as true whatever stands here; `typing` would take longer than the rest
+if TYPE_CHECKING:
+    from emojax.predict import load
+
 __version__ = "0.1.0"
 __all__ = ["load"]
 

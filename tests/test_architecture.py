@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import emojax
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "emojax"
 
@@ -217,6 +219,14 @@ def test_neither_tensorflow_nor_torch_is_imported_by_a_whole_run(tmp_path):
 def test_import_is_light():
     heavy = run("import sys, emojax; print([m for m in ('jax', 'numpy', 'flax', 'grain') if m in sys.modules])")
     assert heavy.strip() == "[]"
+
+
+def test_types_reach_those_who_import_the_package():
+    """Without the marker of PEP 561 type checkers take everything of an installed package as unknown."""
+    assert '"Typing :: Typed"' in (ROOT / "pyproject.toml").read_text()
+    assert (PACKAGE / "py.typed").is_file()
+    names = next(n for n in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(n, ast.If)).body
+    assert {a.name for n in names if isinstance(n, ast.ImportFrom) for a in n.names} == set(emojax.__all__)
 
 
 def test_help_does_not_wait_for_jax():
