@@ -34,6 +34,9 @@ _REFUSED = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
     errno.ENAMETOOLONG,
 }  # fmt: skip
+# Of these a job of several processes is not started again. What does not exist, or does already, is not among them:
+# libraries try that as they go, and another process may have moved a file.
+_REFUSED_FILE = _REFUSED - {errno.ENOENT, errno.EEXIST} | {errno.EIO}
 _FILE_TEXTS = ("EACCES", "EROFS", "Permission denied", "Read-only file system", "Input/output error")
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large", "ENOSPC")
 
@@ -136,10 +139,9 @@ def refused(error: BaseException) -> EmojaxError | None:
 
 
 def of_a_file(error: BaseException) -> bool:
-    """Whether the system has refused a file, as `error` or one of its causes tells: the network has no part in that."""
+    """Whether the system has refused a file, as `error` or one of its causes tells: no other process has part in it."""
     return any(
-        (isinstance(cause, OSError) and cause.errno and not isinstance(cause, ConnectionError | TimeoutError))
-        or any(text in str(cause) for text in _FILE_TEXTS)
+        (isinstance(cause, OSError) and cause.errno in _REFUSED_FILE) or any(text in str(cause) for text in _FILE_TEXTS)
         for cause in _causes(error)
     )
 

@@ -16,7 +16,7 @@ from PIL import Image
 from test_checkpoint import META, make_state
 from test_pretrained import own_file
 
-from emojax import checkpoint_list, checkpoint_store, cli, main, workdir
+from emojax import checkpoint_list, checkpoint_store, cli, errors, main, workdir
 from emojax.checkpoint import Checkpointer
 from emojax.cli import launch, runs
 from emojax.config import CheckpointConfig, ModelConfig
@@ -202,6 +202,37 @@ def test_launch_starts_again_after_crashes_only(monkeypatch):
 def test_the_killed_one_is_the_cause_of_what_ends_with_it():
     for codes, found in (([9, -9], 137), ([3, -9], 137), ([9, None], 9), ([9, 5], 5), ([2, -6], 2), ([0, 0], 0)):
         assert launch._first_failure(codes) == found
+    for codes, found in (([143, 7], 7), ([0, 143, 3], 3), ([143, 9], 9), ([143, 143], 143)):
+        assert launch._first_failure(codes) == found, "143 says that everything is saved"
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), True),
+        (OSError(errno.EIO, "Input/output error"), True),
+        (RuntimeError("INTERNAL: Read-only file system"), True),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), False),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), False),
+        (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), False),
+    ],
+)
+def test_a_file_that_is_refused_is_told_from_a_peer_that_is_gone(error, found):
+    assert errors.of_a_file(error) is found
+    try:
+        raise RuntimeError("DEADLINE_EXCEEDED: barrier") from error
+    except RuntimeError as wrapped:
+        assert errors.of_a_file(wrapped) is found
+
+
+def test_what_a_library_tried_on_the_way_is_no_refusal():
+    try:
+        try:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", "lock")
+        except FileNotFoundError:
+            raise RuntimeError("DEADLINE_EXCEEDED: barrier")  # noqa: B904 - as a library does it
+    except RuntimeError as error:
+        assert not errors.of_a_file(error)
 
 
 def test_verbs_that_start_runs_hand_their_code_on(monkeypatch, tmp_path):

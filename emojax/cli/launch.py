@@ -141,9 +141,13 @@ def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
 
 def _first_failure(codes: list[int | None]) -> int:
     """The code of one that failed, 128 + N for signal N as in shells; 0 where none did. Of several, one that was
-    killed: others fail because of that, before anyone looks. One that missed another comes last."""
-    failures = [code for code in codes if code]
-    failed = min(failures, key=lambda code: (code != -signal.SIGKILL, code == PeerError.exit_code), default=0)
+    killed: others fail because of that, before anyone looks. One that missed another comes late, one that was stopped
+    and saved everything last."""
+
+    def rank(code: int) -> tuple[bool, ...]:
+        return code != -signal.SIGKILL, code in _SAVED, code == PeerError.exit_code
+
+    failed = min((code for code in codes if code), key=rank, default=0)
     return 128 - failed if failed < 0 else failed
 
 
