@@ -450,10 +450,9 @@ class StageConfig:
     """A sampler of the stage's own, see `data.sampler`; empty = that of the run."""
     restart: str = ""
     """Regex over parameter paths that start the stage with new random values, ELR's memory from 0. With `frozen` of all
-    others and a balanced sampler:
-    classifier re-training (Kang et al. 2019, arXiv:1910.09217); where val is skewed, let `eval.metric` be
-    balanced_accuracy, or a checkpoint of before may stay the best. "." with `distill` from best: born-again networks
-    (Furlanello et al. 2018, arXiv:1805.04770)."""
+    others and a balanced sampler: classifier re-training (Kang et al. 2019, arXiv:1910.09217); where val is skewed, let
+    `eval.metric` be balanced_accuracy, or a checkpoint of before may stay the best. "." with `distill` from best:
+    born-again networks (Furlanello et al. 2018, arXiv:1805.04770)."""
     loss: LossConfig = field(default_factory=lambda: LossConfig(name=""))
     """A loss of the stage's own; name "" = the run's loss."""
     distill: int = 0

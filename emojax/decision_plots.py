@@ -67,8 +67,8 @@ def _reliability(axes: Any, label: str, found: Calibration, *, first: bool) -> N
     ece = found.ece["equal_mass"]
     low, high = 100 * ece.interval.low, 100 * ece.interval.high
     text = (
-        f"ECE {100 * ece.interval.value:.2f} % [{low:.1f}, {high:.1f}]\n"
-        f"by chance {100 * ece.chance:.1f} %, up to {100 * ece.chance_95:.1f} %\n"
+        f"ECE {100 * ece.interval.value:.2f} % [{low:.2f}, {high:.2f}]\n"
+        f"by chance {100 * ece.chance:.2f} %, up to {100 * ece.chance_95:.2f} %\n"
         f"confidence {100 * found.confidence:.1f} %, accuracy {100 * found.accuracy:.1f} %"
     )
     top.text(0.03, 0.97, text, transform=top.transAxes, va="top", fontsize=SMALL, color=INK, linespacing=1.4)

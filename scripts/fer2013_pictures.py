@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from emojax import calibration, decision_plots, figures
-from emojax.drawing import BLUE, GREEN, ORANGE, SMALL, VERMILION, figure, heading, style
+from emojax.drawing import BLUE, GREEN, INK, ORANGE, SMALL, VERMILION, figure, heading, style
 
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 CURVES, CALIBRATION = _DOCS / "fer2013.png", _DOCS / "fer2013_calibration.png"
 _COLOURS = (VERMILION, BLUE, GREEN, ORANGE)
 _THIN = {"linewidth": 1.0, "alpha": 0.45}
+_LINES = ("-", "--", ":")
+"""By the place of a seed among those of its recipe."""
 
 
 def curves(record: dict[str, Any]) -> bytes:
@@ -22,13 +24,16 @@ def curves(record: dict[str, Any]) -> bytes:
         for i, run in enumerate(found["runs"]):
             epochs, accuracy, minutes = zip(*run["curve"], strict=True)
             accuracy = [100 * y for y in accuracy]
-            looks = {"color": colour, "linewidth": 1.8, "marker": "o", "markersize": 3.5}
+            looks = {"color": colour, "linewidth": 1.8, "marker": "o", "markersize": 3.5, "linestyle": _LINES[i]}
             left.plot(*zip(*[(x, 100 * y) for x, y in run["train_curve"]], strict=True), **_THIN, color=colour)
-            left.plot(epochs, accuracy, **looks, label=None if i else name)
+            seeds = f", seed {run['seed']}" if len(found["runs"]) > 1 else ""
+            labels = ", majority of 8 classes" if name == "ferplus" else ""
+            left.plot(epochs, accuracy, **looks, label=f"{name}{seeds}{labels}")
             same = run["processor"] == found["runs"][0]["processor"]
             if same and name != "ferplus":  # other labels: its accuracy is of another question
                 right.plot(minutes, accuracy, **looks, label=None if i else name)
-    style(left, xlabel="Epoch (thin: train, augmented)", ylabel="Accuracy, %", grid="both")
+    left.plot([], [], **_THIN, color=INK, label="thin: on train, augmented")
+    style(left, xlabel="Epoch", ylabel="Accuracy, %", grid="both")
     style(
         right, xlabel="Minutes of training on two CPU cores", ylabel="Accuracy on val, FER2013's labels, %", grid="both"
     )

@@ -4,8 +4,9 @@
     python scripts/fer2013_search.py wide --data=FOLDER --runs=FOLDER
 
 FOLDER of `--data` holds FER2013's train.parquet. A tenth of it becomes the dev set, RUNS/dev; pictures that occur twice
-stay in train. Every arm is fer2013_15min.py at 7 + 9 epochs, seed 0, with the knobs changed that `ARMS` tells, judged
-on dev at the best of its five evaluations there; val is not opened. Arms are compared with `base` picture by picture.
+stay in train. Every arm is fer2013_15min.py at 7 + 9 epochs, seed 0, with the knobs changed that `ARMS` tells, the
+epochs too, judged on dev at the best of its evaluations there; val is not opened. Arms are compared with `base` picture
+by picture.
 """
 
 from __future__ import annotations

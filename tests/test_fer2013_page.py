@@ -14,8 +14,10 @@ from emojax.types import Predictions
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
-import fer2013_page  # noqa: E402 - the scripts are no package
+import fer2013_cells  # noqa: E402 - the scripts are no package
+import fer2013_page  # noqa: E402
 import fer2013_pairs  # noqa: E402
+import fer2013_road  # noqa: E402
 import fer2013_search  # noqa: E402
 
 RECORD, SEARCH, VARIANTS = (
@@ -45,6 +47,10 @@ def test_numbers_add_up(recipe):
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `{recipe}`"))
     for key in ("val_accuracy", "val_accuracy_no_duplicates"):
         assert f"{int(1000 * found[key]) / 1000:.3f}" in row
+    near = sum(run["val_accuracy_no_near_copies"] for run in found["runs"]) / len(found["runs"])
+    assert f"near copies{' of those too' if '15min' in recipe else ''} {int(1000 * near) / 1000:.3f}" in row
+    for run in found["runs"]:  # a number without near copies is of today's gate, or says of which
+        assert ("gate" in run) == (run["near_copies"] != {3579: 892}.get(run["n"])), run["seed"]
 
 
 @pytest.mark.parametrize("name", SEARCH)
@@ -52,7 +58,7 @@ def test_the_arms_of_the_search_add_up(name):
     found, base = SEARCH[name], SEARCH["base"]
     assert (
         set(SEARCH)
-        == set(fer2013_page._ARMS)
+        == set(fer2013_road._ARMS)
         == {
             *fer2013_search.ARMS,
             *fer2013_search.ENSEMBLES,
@@ -125,7 +131,20 @@ def test_runs_are_compared_without_what_train_shows_too(tmp_path):
     ],
 )
 def test_numbers_are_cut_off_to_the_side_that_does_not_flatter(share, digits, up, text):
-    assert fer2013_page._cut(share, digits, up=up) == text
+    assert fer2013_cells.cut(share, digits, up=up) == text
+
+
+def test_minutes_are_judged_run_by_run():
+    assert fer2013_page._time([{"minutes": 15.04}], 15)[3] == "no"
+    assert fer2013_page._time([{"minutes": 9.9}, {"minutes": 55.6}], 15) == [
+        "9.9, 55.6",
+        "<= 15",
+        "",
+        "by 1 of 2",
+        "",
+        "2",
+    ]
+    assert fer2013_page._time([{"minutes": 9.9}], 15)[3] == "yes"
 
 
 def test_a_bar_is_not_reached_by_rounding():
