@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from emojax import bootstrap, intervals, metrics
 from emojax.errors import DataError
@@ -103,6 +102,8 @@ def compare(a: Predictions, b: Predictions, class_names: tuple[str, ...], *, dra
     Raises:
       DataError: the examples, or their labels, are not the same.
     """
+    from scipy import stats  # above, it would be a third of the time in which a run starts
+
     a, b = _pair(a, b)
     weight = a.weight
     pair = [bootstrap.samples(p, intervals.statistic(p), draws=draws) for p in (a, b)]
@@ -173,6 +174,8 @@ def over_seeds(a: Sequence[Predictions], b: Sequence[Predictions], *, draws: int
     change = np.stack(found[count:], 1) - np.stack(found[:count], 1)
     share = np.full((draws, count), 1 / count)
     if count > 1:
+        from scipy import stats
+
         stretch = math.sqrt(count / (count - 1)) * stats.t.ppf(0.975, count - 1) / stats.norm.ppf(0.975)
         drawn = np.random.default_rng(1).multinomial(count, share[0], size=draws)
         share += stretch * (drawn - 1) / count

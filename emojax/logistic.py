@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import optimize
 
 from emojax.errors import DataError
 
@@ -52,6 +51,8 @@ def fit(
     x, target = jnp.asarray(x), jnp.asarray(target)
     width, classes = x.shape[1], target.shape[1]
     share = jnp.asarray(weight / weight.sum(dtype=np.float64), jnp.float32)
+
+    from scipy import optimize  # most runs need none of it
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         poll()

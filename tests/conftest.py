@@ -63,14 +63,15 @@ with io.BytesIO() as _file:
 
 
 @pytest.fixture(autouse=True)
-def figures_are_not_rendered(request, monkeypatch):
+def figures_are_not_rendered(request):
     """In the other files figures are made, and one small picture stands for all of them: to render those of reports
     took a quarter of the time of tests/test_train.py."""
-    if request.path.stem in DRAWN:
-        return
-    monkeypatch.setattr(figures, "png", lambda figure: BLACK)
-    monkeypatch.setattr(figures, "svg", lambda figure, name, *, colours: '<svg viewBox="0 0 8 8"></svg>')
-    monkeypatch.setattr(figures, "pixels", lambda figure: PIXELS.copy())
+    with pytest.MonkeyPatch.context() as patch:  # of its own: tests undo theirs
+        if request.path.stem not in DRAWN:
+            patch.setattr(figures, "png", lambda figure: BLACK)
+            patch.setattr(figures, "svg", lambda figure, name, *, colours: '<svg viewBox="0 0 8 8"></svg>')
+            patch.setattr(figures, "pixels", lambda figure: PIXELS.copy())
+        yield
 
 
 def shared_data() -> Path | None:

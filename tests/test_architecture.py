@@ -229,6 +229,12 @@ def test_types_reach_those_who_import_the_package():
     assert {a.name for n in names if isinstance(n, ast.ImportFrom) for a in n.names} == set(emojax.__all__)
 
 
+def test_a_training_does_not_wait_for_what_it_may_not_need():
+    slow = "('scipy.stats', 'scipy.optimize', 'pyarrow', 'matplotlib')"
+    code = f"import sys, emojax.train, emojax.finish; print([m for m in {slow} if m in sys.modules])"
+    assert run(code).strip() == "[]"
+
+
 def test_help_does_not_wait_for_jax():
     code = "import sys, emojax.main; print([m for m in ('jax', 'flax', 'grain', 'orbax') if m in sys.modules])"
     assert run(code).strip() == "[]"
