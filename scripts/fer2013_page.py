@@ -32,6 +32,7 @@ _MINUTES = {"fer2013_best": 100, "fer2013_15min": 15}
 _NUMBERS = {
     "val_accuracy": "accuracy",
     "val_accuracy_no_duplicates": "accuracy without duplicates",
+    "val_accuracy_no_near_copies": "without near copies",
     "macro_f1": "macro-F1",
 }
 _GATE = """\\* Wholly or in part by the leak gate as it was before 9a7db39, see each seed: of FER2013's val it found 876
@@ -55,8 +56,8 @@ many, from which more than three hours are an estimate: it was stopped (2026-11-
 
 
 _CHANCE = """Of {n:,} pictures chance alone gives a model that is right about itself an ECE of {chance:.4f} on average
-and of up to {chance_95:.4f} in 95 of 100 cases: {value:.4f} does not tell this model from such a one, and to be below
-the bar takes luck too."""
+and of up to {chance_95:.4f} in 95 of 100 cases: {value:.4f}, of seed {seed}, does not tell this model from such a one,
+and to be below the bar takes luck too."""
 _CALIBRATED = """![Share of right answers over confidence on val, after calibration](fer2013_calibration.png)
 
 The first seed of each recipe; the others' errors stand with their recipe."""
@@ -110,17 +111,11 @@ def _bundle(found: dict[str, Any]) -> list[str]:
 
 
 def _numbers(record: dict[str, Any]) -> str:
-    shown = {
-        "val_accuracy": "accuracy",
-        "val_accuracy_no_duplicates": "without duplicates",
-        "val_accuracy_no_near_copies": "without near copies",
-        "macro_f1": "macro-F1",
-    }
-    titles = ["recipe", *shown.values(), "ECE, calibrated (chance)", "minutes", "million parameters", "which seeds"]
+    titles = ["recipe", *_NUMBERS.values(), "ECE, calibrated (chance)", "minutes", "million parameters", "which seeds"]
     rows = []
     for name, found in record.items():
         runs = found["runs"]
-        numbers = [cut_mean([run[key] for run in runs]) for key in shown]
+        numbers = [cut_mean([run[key] for run in runs]) for key in _NUMBERS]
         if any("gate" in run for run in runs):
             numbers[2] += " \\*"
         before, after = (cut(found[key], up=True) for key in ("ece", "ece_calibrated"))
@@ -152,14 +147,14 @@ def _bars(record: dict[str, Any]) -> str:
             rows.append([f"`{recipe}`, minutes", *_time(found["runs"], _MINUTES[recipe])])
     parts = []
     if best := record.get("fer2013_best"):
-        error = best["runs"][0]["calibration"]["ece"]["equal_mass"]
-        count = str(len(best["runs"]))
-        rows.append(
-            ["`fer2013_best`, ECE after calibration", *_bar(best["ece_calibrated"], *_ECE, less=True), "", count]
-        )
-        parts.append(_CHANCE.format(n=best["runs"][0]["n"], **error) if count == "1" else "")
+        found = _bar(best["ece_calibrated"], *_ECE, less=True)
+        rows.append(["`fer2013_best`, ECE after calibration", *found, "", str(len(best["runs"]))])
+        first = best["runs"][0]
+        error = first["calibration"]["ece"]["equal_mass"]
+        if error["value"] <= error["chance_95"]:
+            parts.append(_CHANCE.format(n=first["n"], seed=first["seed"], **error))
     titles = ["", "measured", "at least", "aim", "reached", "95 % interval", "seeds"]
-    return "\n\n".join([markdown(titles, rows), *filter(None, parts)])
+    return "\n\n".join([markdown(titles, rows), *parts])
 
 
 def _spread(runs: list[dict[str, Any]], key: str) -> str:
@@ -196,9 +191,9 @@ def _recipe(name: str, found: dict[str, Any]) -> str:
             f"Seed {run['seed']}: {cut(run['val_accuracy'], 2)} % of {run['n']:,} (95 % interval {low:.1f} to "
             f"{high:.1f}), {cut(run['val_accuracy_no_duplicates'], 2)} % of the {run['n_no_duplicates']:,} that are "
             f"not in train, {cut(run['val_accuracy_no_near_copies'], 2)} % without the {run['near_copies']:,} of "
-            f"which the leak gate{' of then' if 'gate' in run else ''} finds a near copy there; {run['minutes']:.1f} "
-            f"minutes ({run['processor']}). Calibration: {run['decision']}; {_errors(run)}. SHA-256 of "
-            f"the weights {run['digest'][:16]}..."
+            f"which the leak gate {'of then found' if 'gate' in run else 'finds'} a near copy there; "
+            f"{run['minutes']:.1f} minutes ({run['processor']}). Calibration: {run['decision']}; {_errors(run)}. "
+            f"SHA-256 of the weights {run['digest'][:16]}..."
         )
     first = found["runs"][0]
     names = first["class_names"]

@@ -13,7 +13,7 @@ CURVES, CALIBRATION = _DOCS / "fer2013.png", _DOCS / "fer2013_calibration.png"
 _COLOURS = (VERMILION, BLUE, GREEN, ORANGE)
 _THIN = {"linewidth": 1.0, "alpha": 0.45}
 _LINES = ("-", "--", ":")
-"""By the place of a seed among those of its recipe."""
+"""By the place of a seed among those of its recipe, again from the first after three."""
 
 
 def curves(record: dict[str, Any]) -> bytes:
@@ -24,7 +24,7 @@ def curves(record: dict[str, Any]) -> bytes:
         for i, run in enumerate(found["runs"]):
             epochs, accuracy, minutes = zip(*run["curve"], strict=True)
             accuracy = [100 * y for y in accuracy]
-            looks = {"color": colour, "linewidth": 1.8, "marker": "o", "markersize": 3.5, "linestyle": _LINES[i]}
+            looks = {"color": colour, "linewidth": 1.8, "marker": "o", "markersize": 3.5, "linestyle": _LINES[i % 3]}
             left.plot(*zip(*[(x, 100 * y) for x, y in run["train_curve"]], strict=True), **_THIN, color=colour)
             seeds = f", seed {run['seed']}" if len(found["runs"]) > 1 else ""
             labels = ", majority of 8 classes" if name == "ferplus" else ""
